@@ -1,0 +1,199 @@
+"""What a recipe may say: every key with its default, its checks, and its durations.
+
+A recipe is `get_config(arg)` in a file of `configs/`. It calls `new` with what differs
+from the defaults below. The sections task, model, source, eval_source and mask are
+open here: what they take depends on their `name` and is checked where they are used,
+before any work.
+"""
+
+import json
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict, config_dict
+
+from beit_jax.tables import has_type, nearest
+
+OPEN = ("task", "model", "data.source", "data.eval_source", "data.mask")
+
+
+def defaults() -> ConfigDict:
+    """Every key of a run with its default value."""
+    return ConfigDict(
+        {
+            "seed": 0,
+            "steps": config_dict.placeholder(int),  # when set, wins over epochs
+            "epochs": config_dict.placeholder(float),
+            "dtype": "float32",  # of the computation; parameters stay float32
+            "init_from": "",  # a checkpoint to start from; empty: fresh
+            "init_fresh": (),  # parameter prefixes kept fresh in spite of init_from
+            "task": {},
+            "model": {},
+            "data": {
+                "batch_size": 128,  # of all devices and accumulation steps together
+                "source": {},
+                "eval_source": {},
+                "mask": {},
+                "augment": {
+                    "min_scale": 0.08,
+                    "max_scale": 1.0,
+                    "min_ratio": 3 / 4,
+                    "max_ratio": 4 / 3,
+                    "flip": True,
+                },
+            },
+            "optim": {
+                "lr": 1.5e-3,
+                "min_lr": 1e-5,
+                "warmup_steps": config_dict.placeholder(int),
+                "warmup_epochs": 0.0,  # used when warmup_steps is not set
+                "weight_decay": 0.05,
+                "b1": 0.9,
+                "b2": 0.999,
+                "eps": 1e-8,
+                "clip_norm": 3.0,  # 0: off
+                "layer_decay": 1.0,
+                "accumulate": 1,
+                "ema_decay": 0.0,  # 0: no average of the weights
+            },
+            "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
+            "log": {"every_steps": 20},
+            "eval": {"every_steps": 0, "pictures": 8},  # 0: at the end only
+            "checkpoint": {
+                "every_steps": 500,
+                "keep": 1,  # the newest K
+                "best": "",  # and the best by this metric, "eval/top1" say
+                "best_mode": "max",
+            },
+        }
+    )
+
+
+def new(**sections: Any) -> ConfigDict:
+    """The defaults, changed by `sections`; raises ValueError as `check` does."""
+    config = ConfigDict(sections, convert_dict=True)
+    check(config, whole=False)
+    result = defaults()
+    for name in OPEN:  # filled as they are: their keys are not known here
+        section = _get(config, name)
+        if section is not None:
+            parent, _, key = name.rpartition(".")
+            _get(result, parent)[key] = section
+    result.update(config)
+    return result
+
+
+def smaller(config: ConfigDict, **changes: Any) -> ConfigDict:
+    """The recipe cut down to seconds: a few steps; `changes` as `a__b=value`."""
+    for key, value in {
+        "steps": 6,
+        "data__batch_size": 8,
+        "optim__warmup_steps": 2,
+        "log__every_steps": 2,
+        "eval__pictures": 2,
+        "checkpoint__every_steps": 3,
+        **changes,
+    }.items():
+        *sections, name = key.split("__")
+        _get(config, ".".join(sections))[name] = value
+    return config
+
+
+def check(config: ConfigDict, whole: bool = True) -> None:
+    """Holds every key of `config` against the defaults.
+
+    Args:
+      config: a whole run's config, or with `whole=False` only some of its keys.
+
+    Raises:
+      ValueError: an unknown key, one of another type than its default, a missing one.
+    """
+    problems = list(_problems(config, defaults(), "", whole))
+    if problems:
+        raise ValueError("config: " + "; ".join(problems))
+    if whole and config.steps is None and config.epochs is None:
+        raise ValueError("config: set steps or epochs")
+
+
+def _problems(have: Mapping, want: ConfigDict, prefix: str, whole: bool):
+    for key in have:
+        path = prefix + key
+        if key not in want:
+            yield f"unknown key {path!r}{nearest(key, want)}"
+            continue
+        value, default = have.get(key), want.get(key)
+        wanted = want.get_type(key)
+        if isinstance(default, ConfigDict):
+            if not isinstance(value, (ConfigDict, Mapping)):
+                yield f"{path}={value!r} must be a section of keys"
+            elif path not in OPEN:
+                yield from _problems(value, default, path + ".", whole)
+        elif not (value is None and default is None or has_type(value, wanted)):
+            yield f"{path}={value!r} must be of type {wanted.__name__}"
+    if whole:
+        yield from (f"missing key {prefix + key!r}" for key in want if key not in have)
+
+
+def _get(config: ConfigDict, path: str) -> Any:
+    for key in path.split(".") if path else ():
+        config = config.get(key) if config is not None else None
+    return config
+
+
+class Plan(NamedTuple):
+    """A run's durations, all in optimizer steps; 0 in an interval means never."""
+
+    total: int
+    warmup: int
+    log: int
+    eval: int
+    save: int
+
+    @classmethod
+    def from_config(cls, config: ConfigDict, steps_per_epoch: float) -> "Plan":
+        """Raises ValueError when the run is empty or the warm-up does not fit."""
+
+        def steps(given: int | None, epochs: float | None) -> int:
+            return given if given is not None else math.ceil(epochs * steps_per_epoch)
+
+        plan = cls(
+            total=steps(config.steps, config.epochs),
+            warmup=steps(config.optim.warmup_steps, config.optim.warmup_epochs),
+            log=config.log.every_steps,
+            eval=config.eval.every_steps,
+            save=config.checkpoint.every_steps,
+        )
+        if plan.total < 1 or min(plan) < 0:
+            raise ValueError(f"a run needs at least one step, none negative: {plan}")
+        if plan.warmup >= plan.total and config.steps is not None:
+            plan = plan._replace(warmup=plan.total // 2)  # a run cut short by --steps
+        if plan.warmup >= plan.total:
+            raise ValueError(
+                f"warm-up of {plan.warmup} steps leaves nothing of {plan.total}; "
+                "lower optim.warmup_epochs or raise epochs"
+            )
+        return plan
+
+
+def save(config: ConfigDict, path: pathlib.Path) -> None:
+    path.write_text(config.to_json(indent=2) + "\n")
+
+
+def load(path: pathlib.Path) -> ConfigDict:
+    """The config that `save` wrote, checked."""
+    return from_dict(json.loads(path.read_text()))
+
+
+def from_dict(values: Mapping[str, Any]) -> ConfigDict:
+    """A config from plain data, as a checkpoint carries it; lists become tuples."""
+    config = new(**_tuples(values))
+    check(config)
+    return config
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -1,0 +1,14 @@
+"""Data: sources -> shuffle -> augment -> batch -> mask, as numpy batches.
+
+Every batch is a pure function of (seed, step). No JAX here: TensorFlow and numpy only.
+"""
+
+import os
+
+# TensorFlow's start-up notices would otherwise open every log.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tensorflow as tf
+
+# The accelerators belong to JAX; TensorFlow would take all of a GPU's memory.
+tf.config.set_visible_devices([], "GPU")

@@ -1,0 +1,5 @@
+"""What sits on the encoder. A new head is one file and one line here."""
+
+from beit_jax.heads import linear, tokens
+
+HEADS = {"linear": linear.LinearHead, "tokens": tokens.TokenHead}

@@ -1,0 +1,42 @@
+"""The classification head of BEiT."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from beit_jax.models.layers import LayerNorm, Linear
+
+Array = jax.Array
+
+POOLS = ("mean", "cls")
+
+
+class LinearHead(nn.Module):
+    """Class logits from the mean patch (through `fc_norm`) or from [CLS].
+
+    With "mean" the encoder is to have no final norm, with "cls" it is to have one, as
+    in `VisionTransformer` of beit/modeling_finetune.py.
+
+    Attributes:
+      classes: C.
+      pool: "mean" or "cls".
+      init_scale: factor on the weights' initial values.
+    """
+
+    classes: int
+    pool: str = "mean"
+    init_scale: float = 0.001
+    norm_eps: float = 1e-6
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: Array) -> Array:
+        """(B, 1+N, D) -> (B, C) float32 logits."""
+        if self.pool == "mean":
+            x = LayerNorm(self.norm_eps, name="fc_norm")(tokens[:, 1:].mean(axis=1))
+        else:
+            x = tokens[:, 0]
+        axes = ("embed", "vocab")
+        return Linear((self.classes,), axes, self.dtype, name="head")(
+            x, self.init_scale
+        )

@@ -1,0 +1,24 @@
+"""The prediction layer of masked image modelling."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from beit_jax.models.layers import Linear
+from beit_jax.sharding import constrain
+
+Array = jax.Array
+
+
+class TokenHead(nn.Module):
+    """`lm_head`: one linear layer from a patch's features to what it must predict."""
+
+    outputs: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, patches: Array) -> Array:
+        """(B, K, D) -> (B, K, outputs) float32."""
+        axes = ("embed", "vocab")
+        x = Linear((self.outputs,), axes, self.dtype, name="lm_head")(patches)
+        return constrain(x, "batch", None, "vocab")

@@ -1,0 +1,162 @@
+"""Where a run's numbers and pictures go: JSON lines, TensorBoard, PNG, the screen."""
+
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import tensorboardX
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+
+class Writer:
+    """Appends to `metrics.jsonl` and to `tensorboard/` in a work directory.
+
+    Lines are `{"step": 12, "train/loss": 3.4}`. On a restart, lines beyond the restored
+    step are dropped, so that every step is told once.
+    """
+
+    def __init__(self, workdir: pathlib.Path, first_step: int, enabled: bool = True):
+        """Writes nothing unless `enabled` (one host of many is)."""
+        self._enabled = enabled
+        if not enabled:
+            return
+        self._path = workdir / "metrics.jsonl"
+        self._pictures = workdir / "pictures"
+        self._drop_lines_after(first_step)
+        self._lines = self._path.open("a")
+        self._board = tensorboardX.SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=first_step + 1
+        )
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._enabled:
+            self._lines.close()
+            self._board.close()
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        if not self._enabled:
+            return
+        self._line({"step": step, **{k: _json_number(v) for k, v in values.items()}})
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def warning(self, step: int, sentence: str) -> None:
+        if not self._enabled:
+            return
+        self._line({"step": step, "warning": sentence})
+        self._board.add_text("warning", sentence, step)
+
+    def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Name -> (B, H, W, 3) uint8, the batch one below the other in one PNG."""
+        for name, rows in pictures.items() if self._enabled else ():
+            image = np.concatenate(list(np.asarray(rows)), axis=0)
+            self._board.add_image(name, image, step, dataformats="HWC")
+            self._pictures.mkdir(exist_ok=True)
+            file = self._pictures / f"{name.replace('/', '_')}_{step:07d}.png"
+            scale = max(1, 128 * len(rows) // image.shape[0])  # tiny images: enlarge
+            size = (image.shape[1] * scale, image.shape[0] * scale)
+            Image.fromarray(image).resize(size, Image.Resampling.NEAREST).save(file)
+
+    def _line(self, record: Mapping[str, object]) -> None:
+        self._lines.write(json.dumps(record) + "\n")
+        self._lines.flush()
+
+    def _drop_lines_after(self, step: int) -> None:
+        if not self._path.exists():
+            return
+        kept = [line for line in self._path.read_text().splitlines() if _of(line, step)]
+        new = self._path.with_suffix(".new")
+        new.write_text("".join(line + "\n" for line in kept))
+        os.replace(new, self._path)
+
+
+def _of(line: str, last: int) -> bool:
+    """Whether a line is whole (a kill may cut the last one) and not after `last`."""
+    try:
+        return json.loads(line)["step"] <= last
+    except ValueError:
+        return False
+
+
+def _json_number(value: float) -> float | None:
+    """JSON knows neither NaN nor infinity."""
+    return value if math.isfinite(value) else None
+
+
+def read_last(workdir: pathlib.Path, prefix: str) -> dict[str, float]:
+    """The newest line of `workdir/metrics.jsonl` with names that begin so, or {}."""
+    path = workdir / "metrics.jsonl"
+    for line in reversed(path.read_text().splitlines() if path.exists() else []):
+        found = {k: v for k, v in json.loads(line).items() if k.startswith(prefix)}
+        if found:
+            return found
+    return {}
+
+
+class Meter:
+    """Tells a person how a run goes: a bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, name: str, total: int, quiet: bool = False):
+        self._name, self._total, self._quiet = name, total, quiet
+        self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=self._console,
+            disable=quiet or not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(name, total=total, text="")
+        self._marks: list[tuple[int, float]] = []  # (step, time): first, second, last
+
+    def __enter__(self) -> "Meter":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        if not self._quiet:
+            self._console.print(text, markup=False)
+
+    def speed(self, step: int, batch_size: int) -> dict[str, float]:
+        """Images/s since the last call, evaluating and saving included.
+
+        The call before the first step only starts the clock.
+        """
+        now = time.perf_counter()
+        rate = 0.0
+        if self._marks:
+            before, then = self._marks[-1]
+            rate = (step - before) * batch_size / (now - then)
+        self._marks = [*self._marks[:2], (step, now)]
+        return {"train/images_per_second": rate}
+
+    def report(self, step: int, values: Mapping[str, float]) -> None:
+        """Shows the step, the values and, from the second report on, the time left."""
+        numbers = "  ".join(
+            f"{name.removeprefix('train/')} {value:.4g}"
+            for name, value in values.items()
+        )
+        text = f"{step}/{self._total}  {numbers}{self._left(step)}"
+        self._bar.update(self._task, completed=step, text=text)
+        if self._bar.disable:
+            self.say(f"{self._name}  {text}")
+
+    def _left(self, step: int) -> str:
+        if len(self._marks) < 3:  # the first stretch compiles: it tells nothing
+            return ""
+        (first, start), (last, end) = self._marks[1:]
+        seconds = (self._total - step) * (end - start) / (last - first)
+        return f"  ETA {seconds // 60:.0f}:{seconds % 60:02.0f}"

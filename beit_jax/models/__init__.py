@@ -1,0 +1,1 @@
+"""Networks: they know arrays and modules, but neither data nor losses nor training."""

@@ -1,0 +1,30 @@
+"""Pixel spaces: the float ranges in which models want their uint8 images."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class PixelSpace(NamedTuple):
+    """Floats `(pixel / 255 - mean) / std`, channel by channel."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def to_float(self, image: jax.Array) -> jax.Array:
+        """(..., 3) uint8 -> float32 in this space."""
+        image = image.astype(jnp.float32) / 255
+        return (image - jnp.array(self.mean)) / jnp.array(self.std)
+
+    def to_uint8(self, image: jax.Array) -> jax.Array:
+        """(..., 3) float in this space -> uint8; rounds, and clips to 0..255."""
+        image = image.astype(jnp.float32) * jnp.array(self.std) + jnp.array(self.mean)
+        return jnp.clip(jnp.round(image * 255), 0, 255).astype(jnp.uint8)
+
+
+PIXEL_SPACES = {
+    "half": PixelSpace((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),  # [-1, 1]
+    "imagenet": PixelSpace((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "unit": PixelSpace((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),  # [0, 1]
+}

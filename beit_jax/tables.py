@@ -1,0 +1,86 @@
+"""Looks names up in the packages' explicit tables and checks their settings."""
+
+import difflib
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` when a known name is close to `name`, else nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def lookup(table: Mapping[str, T], name: str, where: str) -> T:
+    """The entry of `table` called `name`.
+
+    Raises:
+      ValueError: there is none; says what `where` (`beit_jax.targets`, say) has.
+    """
+    if name not in table:
+        raise ValueError(f"no {name!r} in {where}; it has {', '.join(sorted(table))}")
+    return table[name]
+
+
+def has_type(value: Any, wanted: type) -> bool:
+    """Whether a setting may be used where `wanted` is asked for (an int is a float)."""
+    if wanted is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if wanted is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, (list, tuple) if wanted in (list, tuple) else wanted)
+
+
+def call(
+    factory: Callable[..., T], settings: Mapping[str, Any], where: str, **given: Any
+) -> T:
+    """Calls `factory` with `settings` from a config and with what the code gives.
+
+    `given` is passed as far as the factory takes it; settings must all fit.
+
+    Raises:
+      ValueError: a setting that `factory` does not take, or of another type, or a
+        required one that is missing; names it, `where`, and the nearest valid one.
+    """
+    takes = inspect.signature(factory).parameters
+    free = {k: p for k, p in takes.items() if k not in given and k != "parent"}
+    hints = typing.get_type_hints(
+        factory.__init__ if inspect.isclass(factory) else factory
+    )
+    for key, value in settings.items():
+        if key not in free:
+            raise ValueError(
+                f"{where} takes no setting {key!r}{nearest(key, free)} "
+                f"(it takes {', '.join(sorted(free))})"
+            )
+        wanted = hints.get(key)
+        if wanted in (int, float, bool, str) and not has_type(value, wanted):
+            raise ValueError(
+                f"{where}: {key}={value!r} must be of type {wanted.__name__}"
+            )
+    for key, parameter in free.items():
+        if parameter.default is parameter.empty and key not in settings:
+            raise ValueError(f"{where} needs a setting {key!r}")
+    return factory(**settings, **{k: v for k, v in given.items() if k in takes})
+
+
+def build(
+    table: Mapping[str, Callable[..., T]],
+    spec: Mapping[str, Any],
+    where: str,
+    **given: Any,
+) -> T:
+    """Calls the table's entry `spec["name"]` with the rest of `spec` and `given`.
+
+    Raises:
+      ValueError: no name, no such entry, or settings that do not fit (see `call`).
+    """
+    settings = dict(spec)
+    if "name" not in settings:
+        raise ValueError(f"{where} needs a name: one of {', '.join(sorted(table))}")
+    name = settings.pop("name")
+    return call(lookup(table, name, where), settings, f"{where} {name!r}", **given)

@@ -1,0 +1,17 @@
+"""The kinds of run. A new task is one file and one line here."""
+
+from ml_collections import ConfigDict
+
+from beit_jax import tables
+from beit_jax.tasks import base, classify, pretrain, tokenizer
+
+TASKS = {
+    "classify": classify.Classify,
+    "pretrain": pretrain.Pretrain,
+    "tokenizer": tokenizer.Tokenizer,
+}
+
+
+def build(config: ConfigDict) -> base.Task:
+    """The task of a run; raises ValueError for settings that do not fit."""
+    return tables.build(TASKS, config.task, "beit_jax.tasks", config=config)

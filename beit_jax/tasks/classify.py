@@ -1,0 +1,87 @@
+"""Fine-tuning an encoder as an image classifier, or training one from scratch."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from beit_jax.heads.linear import POOLS, LinearHead
+from beit_jax.models import adapt
+from beit_jax.models.pixels import PIXEL_SPACES
+from beit_jax.tasks import base, encoders
+from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
+
+
+class Classify(base.Defaults):
+    """Softmax cross-entropy with label smoothing.
+
+    Args:
+      classes: C; labels are in [0, C).
+      pool: "mean" of the patches (BEiT's default) or "cls".
+      label_smoothing: share of the probability spread over all classes.
+      head_init_scale: factor on the head's initial weights.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        classes: int,
+        pool: str = "mean",
+        label_smoothing: float = 0.1,
+        head_init_scale: float = 0.001,
+    ):
+        if pool not in POOLS or classes < 2:
+            raise ValueError(
+                f"config.task: pool={pool!r} must be one of {POOLS}, "
+                f"classes={classes} at least 2"
+            )
+        self.encoder, size = encoders.build(config, final_norm=pool == "cls")
+        self.head = LinearHead(
+            classes, pool, head_init_scale, dtype=jnp.dtype(config.dtype)
+        )
+        self.example_spec = {
+            "image": jax.ShapeDtypeStruct((size, size, 3), jnp.uint8),
+            "label": jax.ShapeDtypeStruct((), jnp.int32),
+        }
+        self._smoothing = label_smoothing
+        self._space = PIXEL_SPACES["half"]
+
+    def init(self, rng: Array, batch: Batch) -> Tree:
+        return {
+            "params": encoders.init(
+                rng, self.encoder, self.head, self._space.to_float(batch["image"])
+            ),
+            "model_state": {},
+        }
+
+    def adapt(self, params: Tree) -> Tree:
+        """Gives each block a copy of a position-bias table that all of them shared."""
+        encoder = params.get("encoder", {})
+        if self.encoder.rel_pos_bias == "per_block" and "rel_pos_bias" in encoder:
+            encoder = adapt.shared_to_per_block(encoder, self.encoder.depth)
+            params = params | {"encoder": encoder}
+        return params
+
+    def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
+        sums = self._sums(params, batch, {"drop_path": ctx.rng})
+        loss, weight = sums["loss"]
+        return loss / weight, Aux(sums, ctx.model_state)
+
+    def eval_step(self, params: Tree, batch: Batch, ctx: Context) -> Sums:
+        return self._sums(params, batch, None)
+
+    def _sums(self, params: Tree, batch: Batch, rngs) -> Sums:
+        image = self._space.to_float(batch["image"])
+        features = self.encoder.apply(
+            {"params": params["encoder"]}, image, train=rngs is not None, rngs=rngs
+        )
+        logits = self.head.apply({"params": params}, features.tokens)
+        label, weight = batch["label"], batch["weight"]
+        wanted = jax.nn.one_hot(label, self.head.classes)
+        if rngs is not None:
+            wanted = optax.smooth_labels(wanted, self._smoothing)
+        loss = optax.softmax_cross_entropy(logits, wanted)
+        _, best = jax.lax.top_k(logits, min(5, self.head.classes))
+        hit = best == label[:, None]
+        sums = {"loss": loss, "top1": hit[:, 0], "top5": hit.any(1)}
+        return {k: (jnp.sum(v * weight), jnp.sum(weight)) for k, v in sums.items()}

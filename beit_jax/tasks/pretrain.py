@@ -1,0 +1,155 @@
+"""Masked image modelling: predict what the hidden patches are (BEiT, eq. 3)."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from beit_jax import tables
+from beit_jax.heads.tokens import TokenHead
+from beit_jax.models.pixels import PIXEL_SPACES
+from beit_jax.targets import TARGETS
+from beit_jax.tasks import base, encoders
+from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
+
+
+def masked_slots(mask: Array, slots: int) -> tuple[Array, Array]:
+    """Where the masked patches are, in a number of slots that never changes.
+
+    Args:
+      mask: (B, N) bool.
+      slots: K, at least the largest number of masked patches in an image.
+
+    Returns:
+      index: (B, K) int32, masked patches first, in order; then unmasked ones.
+      used: (B, K) float32, 1 for a masked patch and 0 for a slot left over.
+    """
+    index = jnp.argsort(~mask, axis=1, stable=True)[:, :slots].astype(jnp.int32)
+    used = jnp.take_along_axis(mask, index, axis=1).astype(jnp.float32)
+    return index, used
+
+
+class Pretrain(base.Defaults):
+    """BEiT pre-training on the target named in `config.task.target`.
+
+    The loss is the mean over all masked patches of the global batch. (The official
+    code averages each GPU's patches first and then the GPUs, which differs where GPUs
+    mask unequal counts.) The prediction layer runs on masked patches only.
+    """
+
+    def __init__(self, config: ConfigDict, target: Mapping[str, Any]):
+        self.encoder, size = encoders.build(config, mask_token=True)
+        grid, patch = self.encoder.grid, self.encoder.patch_size
+        self.target = tables.build(
+            TARGETS, target, "beit_jax.targets", grid=grid, patch_size=patch
+        )
+        self.head = TokenHead(self.target.outputs, dtype=jnp.dtype(config.dtype))
+        self.slots = config.data.mask.get("max_patches")
+        patches = grid[0] * grid[1]
+        if not isinstance(self.slots, int) or not 0 < self.slots <= patches:
+            raise ValueError(
+                f"config.data.mask.max_patches={self.slots!r} must be in 1..{patches}, "
+                f"the number of patches of a {size}-px image"
+            )
+        view = self.target.image_size
+        self.example_spec = {
+            "image": jax.ShapeDtypeStruct((size, size, 3), jnp.uint8),
+            "token_image": jax.ShapeDtypeStruct((view, view, 3), jnp.uint8),
+            "mask": jax.ShapeDtypeStruct(grid, jnp.bool_),
+        }
+        self._space = PIXEL_SPACES["half"]
+
+    def init(self, rng: Array, batch: Batch) -> Tree:
+        image = self._space.to_float(batch["image"])
+        return {
+            "params": encoders.init(rng, self.encoder, self.head, image),
+            "model_state": {},
+        }
+
+    def load_frozen(self) -> Tree:
+        return self.target.load_frozen()
+
+    def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
+        sums = self._sums(params, batch, ctx, {"drop_path": ctx.rng})
+        sums.pop("token_share", None)
+        loss, weight = sums["loss"]
+        # An image may by chance have nothing masked, a whole batch too if it is tiny.
+        return loss / jnp.maximum(weight, 1.0), Aux(sums, ctx.model_state)
+
+    def eval_step(self, params: Tree, batch: Batch, ctx: Context) -> Sums:
+        return self._sums(params, batch, ctx, None)
+
+    def _sums(self, params: Tree, batch: Batch, ctx: Context, rngs) -> Sums:
+        wanted = self.target(ctx.frozen, batch["token_image"])
+        index, used = masked_slots(_flat(batch["mask"]), self.slots)
+        used = used * batch["weight"][:, None]
+        predicted = self._predict(params, batch, index, rngs)
+        at = index if self.target.tokens else index[..., None]
+        wanted = jnp.take_along_axis(wanted, at, axis=1)
+        count = jnp.sum(used)
+        sums = {"loss": (jnp.sum(self.target.loss(predicted, wanted) * used), count)}
+        if self.target.tokens:
+            hit = self.target.best(predicted) == wanted
+            share = nn.one_hot(wanted, self.target.outputs) * used[..., None]
+            sums["accuracy"] = (jnp.sum(hit * used), count)
+            sums["token_share"] = (share.sum((0, 1)), count)
+        sums["masked_patches"] = (count, jnp.sum(batch["weight"]))
+        return sums
+
+    def _predict(self, params: Tree, batch: Batch, index: Array, rngs) -> Array:
+        """Predictions (B, K, outputs) for the patches at `index` (B, K)."""
+        features = self.encoder.apply(
+            {"params": params["encoder"]},
+            self._space.to_float(batch["image"]),
+            _flat(batch["mask"]),
+            train=rngs is not None,
+            rngs=rngs,
+        )
+        patches = features.tokens[:, 1:]
+        chosen = jnp.take_along_axis(patches, index[..., None], axis=1)
+        return self.head.apply({"params": params}, chosen)
+
+    def summarize(self, outputs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+        """Adds what the best guess without looking would reach: one token for all."""
+        means = base.means(outputs)
+        share = means.pop("token_share", None)
+        numbers = {name: float(value) for name, value in means.items()}
+        if share is None:
+            return numbers
+        used = share[share > 0]
+        return numbers | {
+            "unigram_accuracy": float(share.max()),
+            "unigram_loss": float(-np.sum(used * np.log(used))),
+            "chance_accuracy": 1 / self.target.outputs,
+        }
+
+    def pictures(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
+        """masked input | what the target sees of the image | the model's prediction"""
+        mask = _flat(batch["mask"])
+        wanted = self.target(ctx.frozen, batch["token_image"])
+        everywhere = jnp.broadcast_to(jnp.arange(mask.shape[1]), mask.shape)
+        guess = self.target.best(self._predict(params, batch, everywhere, None))
+        hidden = mask if self.target.tokens else mask[..., None]
+        mixed = jnp.where(hidden, guess, wanted)
+        patch = self.encoder.patch_size
+        grey = batch["mask"].repeat(patch, 1).repeat(patch, 2)[..., None]
+        shape = batch["image"].shape
+        columns = [
+            jnp.where(grey, jnp.uint8(128), batch["image"]),
+            _resize(self.target.paint(ctx.frozen, wanted), shape),
+            _resize(self.target.paint(ctx.frozen, mixed), shape),
+        ]
+        return {"prediction": jnp.concatenate(columns, axis=2)}
+
+
+def _flat(mask: Array) -> Array:
+    """(B, h, w) -> (B, N), row by row."""
+    return mask.reshape(len(mask), -1)
+
+
+def _resize(image: Array, shape: tuple[int, ...]) -> Array:
+    return jax.image.resize(image, shape, "nearest")

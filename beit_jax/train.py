@@ -1,0 +1,287 @@
+"""The training loop of every task: `python -m beit_jax.train --config C --workdir W`."""
+
+import pathlib
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import app, flags, logging
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+from ml_collections import ConfigDict, config_flags
+
+from beit_jax import checkpoint, optim, sharding, state, summary, tasks
+from beit_jax import config as config_lib
+from beit_jax.config import Plan
+from beit_jax.data import pipeline
+from beit_jax.evaluate import Evaluator
+from beit_jax.metrics import Meter, Writer, read_last
+from beit_jax.state import TrainState
+from beit_jax.tasks.base import Aux, Context, means
+
+Tree = Any
+
+PREEMPTED = 75  # exit code: stopped by a signal after a save; run again to go on
+
+
+class Preempted(Exception):
+    """The run was asked to stop and has saved; the same command goes on with it."""
+
+
+def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) -> dict:
+    """Trains until `config.steps` (or epochs), going on where `workdir` left off.
+
+    Returns:
+      The newest evaluation, name -> value; {} if the run has none.
+
+    Raises:
+      ValueError: a config, a checkpoint or data that cannot be used.
+      Preempted: SIGTERM or SIGINT came; all steps done are saved.
+      FloatingPointError: a loss was not finite; no checkpoint holds that step.
+    """
+    config_lib.check(config)
+    workdir = pathlib.Path(workdir).expanduser().resolve()
+    shard = (jax.process_index(), jax.process_count())
+    mesh = sharding.make_mesh(config.mesh)
+    sharding.check_batch_size(config.data.batch_size, mesh, config.optim.accumulate)
+    task = tasks.build(config)
+    stream = pipeline.train_stream(config.data, task.example_spec, config.seed)
+    tests = evaluation_stream(config, task)
+    plan = Plan.from_config(config, stream.info.num_examples / config.data.batch_size)
+    position = {"step": 0, "examples": stream.info.num_examples}
+
+    with (
+        jax.set_mesh(mesh),
+        checkpoint.Checkpointer(workdir, config) as run,
+        Meter(config.task.name, plan.total, quiet or shard[0] > 0) as meter,
+        StopSignal() as stop,
+    ):
+        spec = {k: jax.ShapeDtypeStruct(*v) for k, v in stream.spec.items()}
+        now, shardings, tx = state.create(task, config, plan, mesh, spec)
+        now, notes = run.restore(now, shardings, position)
+        first = int(now.step)
+        if first >= plan.total:
+            meter.say(f"{workdir} is complete at step {first}")
+            return read_last(workdir, "eval/")
+        if first == 0 and config.init_from:
+            now, report = warm_start(config, task, now)
+            notes.append(report)
+        frozen = jax.device_put(task.load_frozen(), sharding.replicated(mesh))
+        update = make_update(task, tx, config, plan, shardings, mesh)
+        introduce(meter, config, workdir, (update, now, frozen, spec), notes)
+        evaluator = Evaluator(task, mesh, config.seed)
+
+        with Writer(workdir, first, enabled=shard[0] == 0) as writer:
+            window, metrics = [], {}
+            meter.speed(first, config.data.batch_size)
+            for step, batch in enumerate(stream.batches(first, shard), first + 1):
+                now, sums = update(now, frozen, sharding.put_batch(batch, mesh))
+                window.append(sums)
+                done = step == plan.total
+                ending = done or stop.requested(step)
+                saving = ending or due(step, plan.save)
+                if saving or due(step, plan.log):
+                    values = digest(task, window, step)
+                    values |= meter.speed(step, config.data.batch_size)
+                    window.clear()
+                    writer.scalars(step, values)
+                    meter.report(step, values)
+                measured = None
+                if tests and (done or due(step, plan.eval)):
+                    measured = metrics = evaluator.measure(
+                        now, frozen, tests.batches(shard)
+                    )
+                    writer.scalars(step, metrics)
+                    writer.pictures(
+                        step,
+                        evaluator.paint(
+                            now, frozen, tests.batches(shard), config.eval.pictures
+                        ),
+                    )
+                    meter.report(step, metrics)
+                    for sentence in task.warnings(metrics):
+                        writer.warning(step, sentence)
+                        meter.say(f"WARNING: {sentence}")
+                if saving:
+                    run.save(step, now, position | {"step": step}, measured)
+                if ending:
+                    break
+    if not done:
+        raise Preempted(f"stopped at step {step}; the same command goes on from there")
+    return metrics
+
+
+def due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def evaluation_stream(config: ConfigDict, task):
+    """The stream of `data.eval_source`, or None where the config names none."""
+    if not config.data.eval_source:
+        return None
+    return pipeline.eval_stream(config.data, task.example_spec, config.seed)
+
+
+def warm_start(config: ConfigDict, task, fresh: TrainState) -> tuple[TrainState, str]:
+    """A fresh state with the parameters of `config.init_from`, and a report."""
+    other = checkpoint.restore_params(config.init_from)
+    params, report = checkpoint.warm_start(
+        fresh.params, task.adapt(other.params), tuple(config.init_fresh), other.path
+    )
+    ema = None if fresh.ema is None else jax.tree.map(jnp.copy, params)
+    return fresh.replace(params=params, ema=ema), report
+
+
+def make_update(
+    task,
+    tx: optax.GradientTransformation,
+    config: ConfigDict,
+    plan: Plan,
+    shardings: TrainState,
+    mesh: Mesh,
+) -> Callable[[TrainState, Tree, Tree], tuple[TrainState, Tree]]:
+    """The compiled step: (state, frozen, global batch) -> (next state, metric sums).
+
+    The given state's buffers are reused for the next one.
+    """
+    parts, decay = config.optim.accumulate, config.optim.ema_decay
+
+    def gradients(params, batch, ctx: Context) -> tuple[Tree, Aux]:
+        return jax.grad(
+            lambda params: task.train_loss(params, batch, ctx), has_aux=True
+        )(params)
+
+    def accumulated(params, batch, ctx: Context) -> tuple[Tree, Aux]:
+        """Weighs each part by what its loss counts: equal to one large batch."""
+
+        def one(carry, part):
+            total, model_state = carry
+            index, batch = part
+            rng = jax.random.fold_in(ctx.rng, index)
+            grads, aux = gradients(
+                params, batch, ctx._replace(rng=rng, model_state=model_state)
+            )
+            weight = aux.metrics["loss"][1]
+            total = jax.tree.map(lambda t, g: t + weight * g, total, grads)
+            return (total, aux.model_state), aux.metrics
+
+        # Every device keeps its own examples: part i takes rows i, i + parts, ...
+        split = {
+            k: v.reshape(-1, parts, *v.shape[1:]).swapaxes(0, 1)
+            for k, v in batch.items()
+        }
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        (total, model_state), metrics = jax.lax.scan(
+            one, (zeros, ctx.model_state), (jnp.arange(parts), split)
+        )
+        metrics = jax.tree.map(lambda m: jnp.sum(m, axis=0), metrics)
+        weight = jnp.maximum(metrics["loss"][1], 1e-9)
+        return jax.tree.map(lambda g: g / weight, total), Aux(metrics, model_state)
+
+    def update(now: TrainState, frozen: Tree, batch: Tree) -> tuple[TrainState, Tree]:
+        rng = jax.random.fold_in(jax.random.key(config.seed), now.step)
+        ctx = Context(now.step, rng, now.model_state, frozen)
+        compute = gradients if parts == 1 else accumulated
+        grads, aux = compute(now.params, batch, ctx)
+        updates, opt_state = tx.update(grads, now.opt_state, now.params)
+        params = optax.apply_updates(now.params, updates)
+        ema = now.ema
+        if ema is not None:
+            ema = optax.incremental_update(params, ema, 1 - decay)
+        rate = optim.warmup_cosine(now.step, plan, config.optim.lr, config.optim.min_lr)
+        metrics = aux.metrics | {
+            "grad_norm": (optax.global_norm(grads), 1.0),
+            "learning_rate": (rate, 1.0),
+        }
+        return TrainState(
+            now.step + 1, params, opt_state, aux.model_state, ema
+        ), metrics
+
+    everywhere = sharding.replicated(mesh)
+    return jax.jit(update, donate_argnums=0, out_shardings=(shardings, everywhere))
+
+
+def digest(task, window: list, step: int) -> dict[str, float]:
+    """The metrics of the steps in `window`, `step` being the last of them."""
+    window = jax.device_get(window)
+    for age, sums in enumerate(reversed(window)):
+        loss = means([{"loss": sums["loss"]}])["loss"]
+        if not np.isfinite(loss):
+            raise FloatingPointError(
+                f"loss is {loss} at step {step - age}; the last checkpoint is from "
+                "before it. Lower optim.lr, set optim.clip_norm, or use dtype=float32"
+            )
+    return {f"train/{name}": value for name, value in task.summarize(window).items()}
+
+
+def introduce(meter: Meter, config: ConfigDict, workdir, call: tuple, notes) -> None:
+    """Tells what is about to run, and keeps its config in the work directory."""
+    update, now, frozen, spec = call
+    images = config.data.batch_size
+    with jax.disable_jit(False):
+        step_flops = summary.count_flops(update, now, frozen, spec)
+    meter.say(str(config))
+    meter.say(
+        summary.parameter_table(
+            now.params, {"a training step, per image": step_flops / images}
+        )
+    )
+    meter.say(f"{jax.device_count()} x {jax.devices()[0].device_kind}, {workdir}")
+    for note in notes:
+        meter.say(f"note: {note}")
+    config_lib.save(config, workdir / "config.json")
+
+
+class StopSignal:
+    """Remembers SIGTERM and SIGINT, so that the loop can save first.
+
+    A second signal acts as it always does. With several hosts JAX's own notice is
+    used, by which all of them agree on the step.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+    def __enter__(self) -> "StopSignal":
+        self._asked = False
+        self._before = {}
+        main = threading.current_thread() is threading.main_thread()
+        if main and jax.process_count() == 1:
+            self._before = {s: signal.signal(s, self._note) for s in self.SIGNALS}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, *_) -> None:
+        self._asked = True
+        self.__exit__()
+
+    def requested(self, step: int) -> bool:
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self._asked
+
+
+CONFIG = config_flags.DEFINE_config_file("config", help_string="a recipe: FILE[:ARG]")
+WORKDIR = flags.DEFINE_string("workdir", None, "where checkpoints and logs go")
+
+
+def main(_) -> None:
+    logging.set_verbosity(logging.ERROR)
+    try:
+        train(CONFIG.value, WORKDIR.value)
+    except Preempted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(PREEMPTED)
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)

@@ -1,0 +1,38 @@
+"""BEiT pre-training on handwritten digits: predict the tokens of hidden patches.
+
+python -m beit_jax.train --config configs/digits_pretrain.py --workdir runs/pretrain
+"""
+
+from beit_jax import config as c
+
+
+def get_config(arg: str = ""):
+    config = c.new(
+        steps=400,
+        task={
+            "name": "pretrain",
+            "target": {"name": "vqvae", "checkpoint": "runs/tokenizer"},
+        },
+        model={
+            "image_size": 32,
+            "patch_size": 4,
+            "dim": 96,
+            "depth": 4,
+            "heads": 4,
+            "rel_pos_bias": "shared",
+            "layer_scale": 0.1,
+        },
+        data={
+            "batch_size": 128,
+            "source": {"name": "digits", "split": "train"},
+            "eval_source": {"name": "digits", "split": "test"},
+            "augment": {"min_scale": 0.6, "flip": False},
+            "mask": {"name": "blockwise", "max_patches": 25, "min_block": 4},
+        },
+        optim={"lr": 1.5e-3, "warmup_steps": 40},
+        checkpoint={"every_steps": 100},
+    )
+    if arg == "tiny":
+        config.task.target.checkpoint = "untrained"
+        config = c.smaller(config)
+    return config

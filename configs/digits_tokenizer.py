@@ -1,0 +1,31 @@
+"""VQ-VAE on scikit-learn's handwritten digits at 32 px: 8x8 visual tokens an image.
+
+python -m beit_jax.train --config configs/digits_tokenizer.py --workdir runs/tokenizer
+"""
+
+from beit_jax import config as c
+
+
+def get_config(arg: str = ""):
+    config = c.new(
+        steps=400,
+        task={"name": "tokenizer"},
+        model={
+            "name": "vqvae",
+            "image_size": 32,
+            "patch_size": 4,
+            "vocab": 64,
+            "code_dim": 16,
+            "width": 64,
+            "res_blocks": 1,
+        },
+        data={
+            "batch_size": 128,
+            "source": {"name": "digits", "split": "train"},
+            "eval_source": {"name": "digits", "split": "test"},
+            "augment": {"min_scale": 0.6, "flip": False},
+        },
+        optim={"lr": 2e-3, "warmup_steps": 40, "weight_decay": 1e-4},
+        checkpoint={"every_steps": 100},
+    )
+    return c.smaller(config) if arg == "tiny" else config

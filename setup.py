@@ -1,0 +1,42 @@
+"""Packaging of beit_jax; the exact tested set is in launch/constraints.txt."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+setup(
+    name="beit_jax",
+    version="0.1.0",
+    description="BEiT in JAX, whole: tokenizers, masked image modelling, fine-tuning",
+    long_description=pathlib.Path(__file__).with_name("README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["beit_jax", "beit_jax.*"]),
+    python_requires=">=3.11",
+    install_requires=[
+        "absl-py>=2.1,<3",
+        "chex>=0.1.90,<0.2",
+        "flax>=0.12,<0.13",
+        "jax>=0.10,<0.12",
+        "matplotlib>=3.9,<4",
+        "ml-collections>=1.1,<2",
+        "numpy>=2.0,<3",
+        "optax>=0.2.6,<0.3",
+        "orbax-checkpoint>=0.12,<0.13",
+        "pillow>=11",  # digits are enlarged and pictures written with it
+        "rich>=14,<16",  # progress bar and tables
+        "scikit-learn>=1.5,<2",  # carries the digits of the first run
+        "scipy>=1.13,<2",
+        "tensorboardX>=2.6,<3",  # writes TensorBoard files without TensorFlow
+        "tensorflow-datasets>=4.9.8,<5",
+        'tensorflow-cpu>=2.18,<2.22; sys_platform == "linux" and platform_machine == "x86_64"',
+        'tensorflow>=2.18,<2.22; sys_platform != "linux" or platform_machine != "x86_64"',
+    ],
+    extras_require={
+        "cuda": ["jax[cuda13]>=0.10,<0.12"],
+        "tpu": ["jax[tpu]>=0.10,<0.12"],
+        "torch": ["torch>=2.6"],  # peers that the parity tests compare with
+        "test": ["pytest>=8", "pytest-xdist>=3.6"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9"],
+    },
+)
