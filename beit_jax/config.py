@@ -42,6 +42,7 @@ def defaults() -> ConfigDict:
                     "min_ratio": 3 / 4,
                     "max_ratio": 4 / 3,
                     "flip": True,
+                    "eval_scale": 1.0,  # crop_pct: share of the short side that is kept
                 },
             },
             "optim": {

@@ -143,11 +143,15 @@ class Meter:
         self._marks = [*self._marks[:2], (step, now)]
         return {"train/images_per_second": rate}
 
-    def report(self, step: int, values: Mapping[str, float]) -> None:
-        """Shows the step, the values and, from the second report on, the time left."""
+    def report(
+        self, step: int, values: Mapping[str, float], names: tuple[str, ...]
+    ) -> None:
+        """Shows the step, the values called `names` and, once known, the time left."""
+        shown = {name.split("/")[-1]: name for name in values}
         numbers = "  ".join(
-            f"{name.removeprefix('train/')} {value:.4g}"
-            for name, value in values.items()
+            f"{shown[name].removeprefix('train/')} {values[shown[name]]:.4g}"
+            for name in (*names, "images_per_second")
+            if name in shown
         )
         text = f"{step}/{self._total}  {numbers}{self._left(step)}"
         self._bar.update(self._task, completed=step, text=text)

@@ -31,6 +31,16 @@ class TrainState:
         return self.params if self.ema is None else self.ema
 
 
+def _variables(task, batch: Tree, rng: jax.Array) -> Tree:
+    zeros = jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), batch)
+    return task.init(rng, zeros)
+
+
+def abstract_variables(task, batch: Tree) -> Tree:
+    """What `task.init` makes: shapes and dtypes, boxed with the names of their axes."""
+    return jax.eval_shape(lambda rng: _variables(task, batch, rng), jax.random.key(0))
+
+
 def create(
     task, config: ConfigDict, plan: Plan, mesh: Mesh, batch: Tree
 ) -> tuple[TrainState, TrainState, optax.GradientTransformation]:
@@ -40,16 +50,12 @@ def create(
       batch: shapes and dtypes of a global batch.
     """
 
-    def variables(rng) -> Tree:
-        zeros = jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), batch)
-        return task.init(rng, zeros)
-
     rng = jax.random.key(config.seed)
-    boxed = jax.eval_shape(variables, rng)  # shapes with the names of their axes
+    boxed = abstract_variables(task, batch)
     tx = optim.make(config.optim, plan, nn.unbox(boxed["params"]))
 
     def fresh(rng) -> TrainState:
-        made = nn.unbox(variables(rng))
+        made = nn.unbox(_variables(task, batch, rng))
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=made["params"],

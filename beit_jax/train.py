@@ -1,4 +1,4 @@
-"""The training loop of every task: `python -m beit_jax.train --config C --workdir W`."""
+"""The one training loop: `python -m beit_jax.train --config C --workdir W`."""
 
 import pathlib
 import signal
@@ -91,7 +91,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
                     values |= meter.speed(step, config.data.batch_size)
                     window.clear()
                     writer.scalars(step, values)
-                    meter.report(step, values)
+                    meter.report(step, values, task.headline)
                 measured = None
                 if tests and (done or due(step, plan.eval)):
                     measured = metrics = evaluator.measure(
@@ -104,7 +104,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
                             now, frozen, tests.batches(shard), config.eval.pictures
                         ),
                     )
-                    meter.report(step, metrics)
+                    meter.report(step, metrics, task.headline)
                     for sentence in task.warnings(metrics):
                         writer.warning(step, sentence)
                         meter.say(f"WARNING: {sentence}")
@@ -224,8 +224,7 @@ def introduce(meter: Meter, config: ConfigDict, workdir, call: tuple, notes) -> 
     """Tells what is about to run, and keeps its config in the work directory."""
     update, now, frozen, spec = call
     images = config.data.batch_size
-    with jax.disable_jit(False):
-        step_flops = summary.count_flops(update, now, frozen, spec)
+    step_flops = summary.count_flops(update, now, frozen, spec)
     meter.say(str(config))
     meter.say(
         summary.parameter_table(
@@ -269,19 +268,18 @@ class StopSignal:
         return self._asked
 
 
-CONFIG = config_flags.DEFINE_config_file("config", help_string="a recipe: FILE[:ARG]")
-WORKDIR = flags.DEFINE_string("workdir", None, "where checkpoints and logs go")
-
-
 def main(_) -> None:
     logging.set_verbosity(logging.ERROR)
     try:
-        train(CONFIG.value, WORKDIR.value)
+        train(FLAGS.config, FLAGS.workdir)
     except Preempted as stop:
         print(stop, file=sys.stderr)
         sys.exit(PREEMPTED)
 
 
 if __name__ == "__main__":
+    FLAGS = flags.FLAGS
+    config_flags.DEFINE_config_file("config", help_string="a recipe: FILE[:ARG]")
+    flags.DEFINE_string("workdir", None, "where checkpoints and logs go")
     flags.mark_flags_as_required(["config", "workdir"])
     app.run(main)

@@ -65,9 +65,7 @@ def blockwise(
 
     zeros = tf.zeros([batch], tf.int32)
     _, mask, _, _ = tf.while_loop(
-        lambda attempt, mask, count, failures: tf.reduce_any(
-            unfinished(count, failures)
-        ),
+        lambda attempt, mask, *progress: tf.reduce_any(unfinished(*progress)),
         step,
         (tf.constant(0), tf.zeros([batch, grid[0]], tf.int64), zeros, zeros),
     )

@@ -35,6 +35,7 @@ class Task(Protocol):
     """
 
     example_spec: dict[str, jax.ShapeDtypeStruct]  # of one example, without batch axis
+    headline: tuple[str, ...]  # the metrics that a person watches
 
     def init(self, rng: Array, batch: Batch) -> Tree:
         """{"params": ..., "model_state": ...}, boxed with logical axes."""

@@ -22,6 +22,8 @@ class Classify(base.Defaults):
       head_init_scale: factor on the head's initial weights.
     """
 
+    headline = ("loss", "top1", "top5")
+
     def __init__(
         self,
         config: ConfigDict,

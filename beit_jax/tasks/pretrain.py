@@ -41,6 +41,8 @@ class Pretrain(base.Defaults):
     mask unequal counts.) The prediction layer runs on masked patches only.
     """
 
+    headline = ("loss", "accuracy", "unigram_accuracy")
+
     def __init__(self, config: ConfigDict, target: Mapping[str, Any]):
         self.encoder, size = encoders.build(config, mask_token=True)
         grid, patch = self.encoder.grid, self.encoder.patch_size

@@ -22,6 +22,8 @@ COLLAPSED = 0.1  # a codebook of which less is in use is worth a warning
 class Tokenizer(base.Defaults):
     """Mean squared error in [-1, 1] plus the commitment loss (VQ-VAE, eq. 3)."""
 
+    headline = ("loss", "psnr", "perplexity", "codes_used")
+
     def __init__(self, config: ConfigDict):
         settings = dict(config.model)
         size = settings.pop("image_size", None)

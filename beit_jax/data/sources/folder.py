@@ -30,6 +30,7 @@ class Folder:
         labels_per_class: int = 0,
         subset_seed: int = 0,
         limit: int = 0,
+        part: str = "",
     ):
         """Lists the images.
 
@@ -39,6 +40,8 @@ class Folder:
           labels_per_class: keep this many random images of each class; 0 = all.
           subset_seed: chooses them, and those of `limit`.
           limit: keep this many random images in all; 0 = all.
+          part: "test" is every tenth image in path order, "train" all others: for
+            data without splits of its own. Subsets are drawn within the part.
 
         Raises:
           ValueError: nothing at `path`, no images, or too few for the subset.
@@ -59,6 +62,8 @@ class Folder:
                 f"no images at {root}{below}; looked for {', '.join(SUFFIXES)}"
             )
         labels, class_names = _classes(names, root)
+        mine = _part(len(names), part)
+        names, labels = [names[i] for i in mine], labels[mine]
         chosen = _choose(labels, class_names, labels_per_class, limit, subset_seed)
         names = [names[i] for i in chosen]
         self.info = Info(root.name, len(names), class_names)
@@ -120,6 +125,17 @@ def _classes(
         [folder.name for folder in folders], return_inverse=True
     )
     return labels.astype(np.int32), tuple(class_names.tolist())
+
+
+def _part(count: int, part: str) -> np.ndarray:
+    """Sorted indices of a part of `count` images."""
+    if part not in ("", "train", "test"):
+        raise ValueError(f"part={part!r} of a folder must be train, test or empty")
+    tenth = np.arange(count) % 10 == 9
+    mine = np.flatnonzero({"": tenth | True, "train": ~tenth, "test": tenth}[part])
+    if not len(mine):
+        raise ValueError(f"{count} images are too few to hold out every tenth")
+    return mine
 
 
 def _choose(

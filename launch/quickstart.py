@@ -1,0 +1,119 @@
+"""The whole chain, small: tokenizer -> masked image modelling -> few-label fine-tuning.
+
+Runs the three recipes configs/digits_*.py one after the other, the last one for three
+seeds, from the pre-trained encoder and from scratch, and prints what came out.
+"""
+
+import argparse
+import importlib.util
+import pathlib
+import statistics
+import sys
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+from beit_jax.data import sources
+from beit_jax.train import PREEMPTED, Preempted, train
+
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+SEEDS = (0, 1, 2)
+LABELS = 5  # a class
+
+
+def recipe(name: str, data: str | None):
+    """The recipe of `configs/name.py`, on the images in `data` if that is given."""
+    spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config()
+    if data:
+        folder = {"name": "folder", "path": data}
+        labels = config.data.source.get("labels_per_class", 0)
+        config.data.source = folder | {"part": "train", "labels_per_class": labels}
+        config.data.eval_source = folder | {"part": "test"}
+        config.data.augment.flip = True
+    return config
+
+
+def classes(data: str | None) -> int:
+    """How many classes the images have; 0 if they have none."""
+    return len(
+        sources.build(recipe("digits_tokenizer", data).data.source).info.class_names
+    )
+
+
+def run(workdir: pathlib.Path, data: str | None) -> dict[str, dict]:
+    """Trains everything that `workdir` does not hold yet; stage -> its evaluation."""
+    tokenizer, encoder = workdir / "tokenizer", workdir / "pretrain"
+    results = {"tokenizer": train(recipe("digits_tokenizer", data), tokenizer)}
+    config = recipe("digits_pretrain", data)
+    config.task.target.checkpoint = str(tokenizer)
+    results["pretrain"] = train(config, encoder)
+    if classes(data) < 2:
+        return results
+    for seed in SEEDS:
+        for start, init_from in (("pretrained", str(encoder)), ("scratch", "")):
+            config = recipe("digits_finetune", data)
+            config.seed = config.data.source.subset_seed = seed
+            config.init_from = init_from
+            config.task.classes = classes(data)
+            name = f"finetune_{start}_{seed}"
+            results[name] = train(config, workdir / name)
+    return results
+
+
+def table(results: dict[str, dict], data: str | None) -> Table:
+    """What each stage reached, beside what it must beat."""
+    tokens, masked = results["tokenizer"], results["pretrain"]
+    rows = Table(
+        "measured on held-out images", "value", "beside", title=data or "digits"
+    )
+    rows.add_row(
+        "tokenizer: reconstruction",
+        f"PSNR {tokens['eval/psnr']:.1f} dB",
+        f"{tokens['eval/codes_used']:.0%} of the codes in use",
+    )
+    rows.add_row(
+        "pre-training: masked tokens predicted",
+        f"{masked['eval/accuracy']:.1%}",
+        f"unigram {masked['eval/unigram_accuracy']:.1%}, "
+        f"chance {masked['eval/chance_accuracy']:.1%}",
+    )
+    for start in ("pretrained", "scratch"):
+        names = [name for name in results if name.startswith(f"finetune_{start}")]
+        if names:
+            top1 = [results[name]["eval/top1"] for name in names]
+            rows.add_row(
+                f"top-1 with {LABELS} labels a class, {start}",
+                f"{statistics.mean(top1):.1%}",
+                "seeds " + ", ".join(f"{value:.1%}" for value in top1),
+            )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", help="a folder of images, or a tar of one")
+    parser.add_argument("--workdir", type=pathlib.Path)
+    args = parser.parse_args()
+    workdir = args.workdir or pathlib.Path("runs", "own" if args.data else "quickstart")
+    begun = time.perf_counter()
+    try:
+        results = run(workdir, args.data)
+    except Preempted as stop:
+        print(f"{stop}: run ./launch/quickstart.sh again", file=sys.stderr)
+        sys.exit(PREEMPTED)
+    console = Console(width=100)
+    console.print(table(results, args.data))
+    if classes(args.data) < 2:
+        console.print("no class folders: fine-tuning was left out")
+    print(
+        f"{time.perf_counter() - begun:.0f} s. In {workdir}/*/: pictures/*.png, "
+        f"tensorboard/, metrics.jsonl, checkpoints/"
+    )
+
+
+if __name__ == "__main__":
+    main()
