@@ -26,31 +26,23 @@ class Evaluator:
     """Measures and paints with a state's (averaged) parameters; compiles once."""
 
     def __init__(self, task, mesh: Mesh, seed: int):
-        def context(now: TrainState, frozen) -> Context:
-            rng = jax.random.fold_in(jax.random.key(seed), now.step)
-            return Context(now.step, rng, now.model_state, frozen)
+        def compiled(method):
+            def call(now: TrainState, frozen: Tree, batch: Tree, key):
+                rng = jax.random.fold_in(key, now.step)
+                ctx = Context(now.step, rng, now.model_state, frozen)
+                return method(now.eval_params, batch, ctx)
 
-        everywhere = sharding.replicated(mesh)
-        self._task, self._mesh = task, mesh
-        self._sums = jax.jit(
-            lambda now, frozen, batch: task.eval_step(
-                now.eval_params, batch, context(now, frozen)
-            ),
-            out_shardings=everywhere,
-        )
-        self._pictures = jax.jit(
-            lambda now, frozen, batch: task.pictures(
-                now.eval_params, batch, context(now, frozen)
-            ),
-            out_shardings=everywhere,
-        )
+            return jax.jit(call, out_shardings=sharding.replicated(mesh))
+
+        self._task, self._mesh, self._key = task, mesh, jax.random.key(seed)
+        self._sums, self._pictures = compiled(task.eval_step), compiled(task.pictures)
 
     def measure(
         self, now: TrainState, frozen: Tree, batches: Iterable
     ) -> dict[str, float]:
         """Metrics over all batches; independent of batch size, padding, mesh, hosts."""
         sums = [
-            self._sums(now, frozen, sharding.put_batch(batch, self._mesh))
+            self._sums(now, frozen, sharding.put_batch(batch, self._mesh), self._key)
             for batch in batches
         ]
         metrics = self._task.summarize(jax.device_get(sums))
@@ -61,7 +53,7 @@ class Evaluator:
     ) -> dict[str, np.ndarray]:
         """The first `count` pictures of the first batch, name -> (count, H, W, 3)."""
         batch = sharding.put_batch(next(iter(batches)), self._mesh)
-        pictures = self._pictures(now, frozen, batch) if count else {}
+        pictures = self._pictures(now, frozen, batch, self._key) if count else {}
         return {name: np.asarray(image[:count]) for name, image in pictures.items()}
 
 

@@ -184,8 +184,8 @@ def make_update(
         weight = jnp.maximum(metrics["loss"][1], 1e-9)
         return jax.tree.map(lambda g: g / weight, total), Aux(metrics, model_state)
 
-    def update(now: TrainState, frozen: Tree, batch: Tree) -> tuple[TrainState, Tree]:
-        rng = jax.random.fold_in(jax.random.key(config.seed), now.step)
+    def update(now: TrainState, frozen: Tree, batch: Tree, key):
+        rng = jax.random.fold_in(key, now.step)
         ctx = Context(now.step, rng, now.model_state, frozen)
         compute = gradients if parts == 1 else accumulated
         grads, aux = compute(now.params, batch, ctx)
@@ -204,7 +204,10 @@ def make_update(
         ), metrics
 
     everywhere = sharding.replicated(mesh)
-    return jax.jit(update, donate_argnums=0, out_shardings=(shardings, everywhere))
+    step = jax.jit(update, donate_argnums=0, out_shardings=(shardings, everywhere))
+    # An argument, not a constant: other seeds find the program in XLA's cache.
+    key = jax.random.key(config.seed)
+    return lambda now, frozen, batch: step(now, frozen, batch, key)
 
 
 def digest(task, window: list, step: int) -> dict[str, float]:

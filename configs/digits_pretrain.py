@@ -33,6 +33,5 @@ def get_config(arg: str = ""):
         checkpoint={"every_steps": 100},
     )
     if arg == "tiny":
-        config.task.target.checkpoint = "untrained"
-        config = c.smaller(config)
+        config = c.smaller(config, task__target__checkpoint="untrained")
     return config

@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 
+import jax
 from rich.console import Console
 from rich.table import Table
 
@@ -100,6 +101,8 @@ def main() -> None:
     args = parser.parse_args()
     workdir = args.workdir or pathlib.Path("runs", "own" if args.data else "quickstart")
     begun = time.perf_counter()
+    # The fine-tuning runs are one program with six inputs: compile it once.
+    jax.config.update("jax_compilation_cache_dir", str(workdir.resolve() / "xla_cache"))
     try:
         results = run(workdir, args.data)
     except Preempted as stop:

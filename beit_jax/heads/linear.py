@@ -37,6 +37,4 @@ class LinearHead(nn.Module):
         else:
             x = tokens[:, 0]
         axes = ("embed", "vocab")
-        return Linear((self.classes,), axes, self.dtype, name="head")(
-            x, self.init_scale
-        )
+        return Linear(self.classes, axes, self.dtype, name="head")(x, self.init_scale)

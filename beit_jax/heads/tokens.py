@@ -20,5 +20,5 @@ class TokenHead(nn.Module):
     def __call__(self, patches: Array) -> Array:
         """(B, K, D) -> (B, K, outputs) float32."""
         axes = ("embed", "vocab")
-        x = Linear((self.outputs,), axes, self.dtype, name="lm_head")(patches)
+        x = Linear(self.outputs, axes, self.dtype, name="lm_head")(patches)
         return constrain(x, "batch", None, "vocab")

@@ -94,8 +94,8 @@ class Encoder(nn.Module):
         x = constrain(x, "batch", None, None)
         hidden = outputs[np.array(self.taps)] if self.taps else None
         if self.final_norm:
-            x = LayerNorm(self.norm_eps, self.dtype, name="norm")(x)
-        return Features(x, hidden, grid)
+            x = LayerNorm(self.norm_eps, name="norm")(x)
+        return Features(x.astype(self.dtype), hidden, grid)
 
     def _add_tokens(self, x: Array, mask: Array | None) -> Array:
         """(B, N, D) patches -> (B, 1+N, D): mask token in, [CLS] in front, positions.

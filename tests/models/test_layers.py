@@ -1,9 +1,15 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beit_jax.models.layers import Attention, DropPath, relative_position_index
+from beit_jax.models.layers import (
+    Attention,
+    DropPath,
+    product,
+    relative_position_index,
+)
 from tests.models import official
 
 
@@ -45,9 +51,28 @@ def test_drop_path_at_rate_zero_is_the_identity():
     np.testing.assert_array_equal(drop(0.0), 1)
 
 
-def test_a_key_bias_would_change_nothing():
-    layer = Attention(heads=2)
-    x = jax.random.normal(jax.random.key(0), (1, 5, 8))
-    params = layer.init(jax.random.key(1), x, None, 1.0)["params"]
-    params = jax.tree.map(lambda p: getattr(p, "value", p), params)
-    assert set(params) == {"qkv", "q_bias", "v_bias", "proj"}
+def test_attention_has_no_key_bias():
+    layer, x = Attention(heads=2), jnp.zeros((1, 5, 8))
+    shapes = nn.unbox(jax.eval_shape(layer.init, jax.random.key(1), x, None, 1.0))
+    assert set(shapes["params"]) == {"qkv", "q_bias", "v_bias", "proj"}
+
+
+@pytest.mark.parametrize("spec", ["ni,iaj->naj", "bqak,bsak->baqs", "baqs,bsak->bqak"])
+def test_product_has_the_gradients_of_einsum(spec):
+    sizes = dict(zip("niajbqsk", range(2, 10), strict=True))
+    left, right, out = spec.replace("->", ",").split(",")
+    rng = np.random.default_rng(0)
+    x, y, g = (
+        rng.normal(size=[sizes[i] for i in part]).astype(np.float32)
+        for part in (left, right, out)
+    )
+
+    def gradients(multiply):
+        return jax.grad(lambda x, y: jnp.sum(g * multiply(x, y)), (0, 1))(x, y)
+
+    wanted = gradients(lambda x, y: jnp.einsum(spec, x, y))
+    exact = gradients(lambda x, y: product(spec, x, y, jnp.float32))
+    short = gradients(lambda x, y: product(spec, x, y, jnp.bfloat16))
+    for want, got, rounded in zip(wanted, exact, short, strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-4)
+        np.testing.assert_allclose(rounded, want, atol=0.03 * np.abs(want).max())

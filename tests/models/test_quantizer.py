@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,16 +15,12 @@ def start(model, **state):
     return {**model.init(jax.random.key(0), z)["codebook"], **state}
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def train(model, codebook, z, seed=0):
     """One training step -> (outputs, next codebook)."""
-
-    @jax.jit
-    def step(codebook, z):
-        rngs = {"codebook": jax.random.key(seed)}
-        variables = {"codebook": codebook}
-        return model.apply(variables, z, train=True, mutable=["codebook"], rngs=rngs)
-
-    out, state = step(codebook, z)
+    rngs = {"codebook": jax.random.key(seed)}
+    variables = {"codebook": codebook}
+    out, state = model.apply(variables, z, train=True, mutable=["codebook"], rngs=rngs)
     return out, state["codebook"]
 
 
@@ -35,55 +33,46 @@ def clusters(centres, each, spread=0.01):
     return (centres + noise).reshape(1, -1, 1, centres.shape[1])
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def train_with_gradient(model, codebook, z, cotangent):
+    """As `train`, and the gradient of `sum(z_q * cotangent) + loss` by z."""
+
+    def value(z):
+        variables = {"codebook": codebook}
+        out, state = model.apply(variables, z, train=True, mutable=["codebook"])
+        return jnp.sum(out.z_q * cotangent) + out.loss, (out, state["codebook"])
+
+    (_, (out, codebook)), grad = jax.value_and_grad(value, has_aux=True)(z)
+    return out, codebook, grad
+
+
 def test_unit_codebook_follows_the_official_one():
     arrays, meta = official.load("vq_norm_ema")
-    model = Quantizer(
-        meta["n_embed"],
-        meta["dim"],
-        decay=meta["decay"],
-        beta=meta["beta"],
-        l2_norm=True,
-        kmeans_steps=0,
-    )
+    settings = {"decay": meta["decay"], "beta": meta["beta"], "kmeans_steps": 0}
+    model = Quantizer(meta["n_embed"], meta["dim"], l2_norm=True, **settings)
     codebook = start(
         model,
         embedding=jnp.asarray(arrays["in/codebook_init"]),
         cluster_size=jnp.zeros(meta["n_embed"]),
     )
-    cotangent = arrays["in/cotangent"].transpose(0, 2, 3, 1)
 
-    @jax.jit
-    def step(codebook, z):
-        def value(z):
-            out, state = model.apply(
-                {"codebook": codebook}, z, train=True, mutable=["codebook"]
-            )
-            return jnp.sum(out.z_q * cotangent) + out.loss, (out, state)
+    def check(name, value):
+        np.testing.assert_allclose(value, arrays[name], atol=1e-6, rtol=0)
 
-        (_, (out, state)), grad = jax.value_and_grad(value, has_aux=True)(z)
-        return out, state["codebook"], grad
-
-    def check(step, out, codebook):
+    def check_outputs(step, out, codebook):
         np.testing.assert_array_equal(out.ids.reshape(-1), arrays[f"out/{step}_ids"])
-        got = {
-            "z_q": out.z_q.transpose(0, 3, 1, 2),
-            "loss": out.loss,
-            "codebook": codebook["embedding"],
-        }
-        for name, value in got.items():
-            wanted = arrays[f"out/{step}_{name}"]
-            np.testing.assert_allclose(value, wanted, atol=1e-6, rtol=0)
+        check(f"out/{step}_z_q", out.z_q.transpose(0, 3, 1, 2))
+        check(f"out/{step}_loss", out.loss)
+        check(f"out/{step}_codebook", codebook["embedding"])
 
+    cotangent = arrays["in/cotangent"].transpose(0, 2, 3, 1)
     for t, z in enumerate(arrays["in/z"].transpose(0, 1, 3, 4, 2)):
-        out, codebook, grad = step(codebook, z)
-        check(f"step{t}", out, codebook)
-        np.testing.assert_allclose(
-            codebook["cluster_size"], arrays[f"out/step{t}_cluster_size"], atol=1e-6
-        )
-        wanted = arrays[f"grad/step{t}_z"].transpose(0, 2, 3, 1)
-        np.testing.assert_allclose(grad, wanted, atol=1e-6, rtol=0)
+        out, codebook, grad = train_with_gradient(model, codebook, z, cotangent)
+        check_outputs(f"step{t}", out, codebook)
+        check(f"out/step{t}_cluster_size", codebook["cluster_size"])
+        check(f"grad/step{t}_z", grad.transpose(0, 3, 1, 2))
     z = arrays["in/z_eval"].transpose(0, 2, 3, 1)
-    check("eval", model.apply({"codebook": codebook}, z), codebook)
+    check_outputs("eval", model.apply({"codebook": codebook}, z), codebook)
 
 
 def test_nearest_codes_by_hand():

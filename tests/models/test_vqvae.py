@@ -49,7 +49,7 @@ def trained(model, images, steps):
 
 def test_fits_a_few_images_and_paints_them_from_their_tokens():
     images = pictures()
-    variables, before, after = trained(MODEL, images, steps=150)
+    variables, before, after = trained(MODEL, images, steps=100)
     assert after < 0.15 * before
     ids = MODEL.apply(variables, images, method="encode")
     assert ids.shape == (4, 4, 4)

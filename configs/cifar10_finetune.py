@@ -1,0 +1,41 @@
+"""Fine-tuning on 100 labelled CIFAR-10 images a class, from cifar10_pretrain.
+
+python -m beit_jax.train --config configs/cifar10_finetune.py \
+    --workdir runs/cifar10/finetune
+From scratch: --config.init_from= ; all labels: --config.data.source.labels_per_class=0
+Where the images are to lie: see cifar10_tokenizer.py.
+"""
+
+from beit_jax import config as c
+
+
+def get_config(arg: str = ""):
+    config = c.new(
+        steps=500,
+        init_from="runs/cifar10/pretrain",
+        task={"name": "classify", "classes": 10},
+        model={
+            "image_size": 32,
+            "patch_size": 4,
+            "dim": 128,
+            "depth": 4,
+            "heads": 4,
+            "rel_pos_bias": "per_block",
+            "drop_path": 0.1,
+        },
+        data={
+            "batch_size": 100,
+            "source": {
+                "name": "folder",
+                "path": "data/cifar10_train.tar.gz",
+                "labels_per_class": 100,
+            },
+            "eval_source": {"name": "folder", "path": "data/cifar10_test.tar.gz"},
+            "augment": {"min_scale": 0.35},
+        },
+        optim={"lr": 1e-3, "min_lr": 1e-6, "warmup_steps": 50, "layer_decay": 0.75},
+        log={"every_steps": 50},
+    )
+    if arg == "tiny":
+        config = c.smaller(c.synthetic(config), init_from="")
+    return config

@@ -1,0 +1,38 @@
+"""BEiT pre-training on CIFAR-10 at 32 px with the tokens of cifar10_tokenizer.
+
+python -m beit_jax.train --config configs/cifar10_pretrain.py \
+    --workdir runs/cifar10/pretrain
+Where the images are to lie: see cifar10_tokenizer.py.
+"""
+
+from beit_jax import config as c
+
+
+def get_config(arg: str = ""):
+    config = c.new(
+        steps=2000,
+        task={
+            "name": "pretrain",
+            "target": {"name": "vqvae", "checkpoint": "runs/cifar10/tokenizer"},
+        },
+        model={
+            "image_size": 32,
+            "patch_size": 4,
+            "dim": 128,
+            "depth": 4,
+            "heads": 4,
+            "rel_pos_bias": "shared",
+        },
+        data={
+            "batch_size": 128,
+            "source": {"name": "folder", "path": "data/cifar10_train.tar.gz"},
+            "eval_source": {"name": "folder", "path": "data/cifar10_test.tar.gz"},
+            "augment": {"min_scale": 0.35},
+            "mask": {"name": "blockwise", "max_patches": 26, "min_block": 5},
+        },
+        optim={"lr": 1.5e-3, "warmup_steps": 200},
+        log={"every_steps": 100},
+    )
+    if arg == "tiny":
+        config = c.smaller(c.synthetic(config), task__target__checkpoint="untrained")
+    return config

@@ -1,0 +1,34 @@
+"""VQ-VAE on CIFAR-10 at 32 px: 8x8 visual tokens of 4x4 pixels, vocabulary 512.
+
+python -m beit_jax.train --config configs/cifar10_tokenizer.py \
+    --workdir runs/cifar10/tokenizer
+Images are expected in data/cifar10_{train,test}.tar.gz, class folders in an archive;
+point --config.data.source.path and --config.data.eval_source.path elsewhere.
+"""
+
+from beit_jax import config as c
+
+
+def get_config(arg: str = ""):
+    config = c.new(
+        steps=2000,
+        task={"name": "tokenizer"},
+        model={
+            "name": "vqvae",
+            "image_size": 32,
+            "patch_size": 4,
+            "vocab": 512,
+            "code_dim": 32,
+            "width": 64,
+            "res_blocks": 2,
+        },
+        data={
+            "batch_size": 128,
+            "source": {"name": "folder", "path": "data/cifar10_train.tar.gz"},
+            "eval_source": {"name": "folder", "path": "data/cifar10_test.tar.gz"},
+            "augment": {"min_scale": 0.35},
+        },
+        optim={"lr": 2e-3, "warmup_steps": 100, "weight_decay": 1e-4},
+        log={"every_steps": 100},
+    )
+    return c.smaller(c.synthetic(config)) if arg == "tiny" else config
