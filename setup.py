@@ -4,6 +4,10 @@ import pathlib
 
 from setuptools import find_packages, setup
 
+TENSORFLOW = ">=2.18,<2.22"  # feeds data only
+LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+NOT_LINUX_X86 = "sys_platform != 'linux' or platform_machine != 'x86_64'"
+
 setup(
     name="beit_jax",
     version="0.1.0",
@@ -29,8 +33,8 @@ setup(
         "scipy>=1.13,<2",
         "tensorboardX>=2.6,<3",  # writes TensorBoard files without TensorFlow
         "tensorflow-datasets>=4.9.8,<5",
-        'tensorflow-cpu>=2.18,<2.22; sys_platform == "linux" and platform_machine == "x86_64"',
-        'tensorflow>=2.18,<2.22; sys_platform != "linux" or platform_machine != "x86_64"',
+        f"tensorflow-cpu{TENSORFLOW}; {LINUX_X86}",
+        f"tensorflow{TENSORFLOW}; {NOT_LINUX_X86}",
     ],
     extras_require={
         "cuda": ["jax[cuda13]>=0.10,<0.12"],

@@ -28,7 +28,7 @@ def defaults() -> ConfigDict:
             "epochs": config_dict.placeholder(float),
             "dtype": "float32",  # of the computation; parameters stay float32
             "init_from": "",  # a checkpoint to start from; empty: fresh
-            "init_fresh": (),  # parameter prefixes kept fresh in spite of init_from
+            "init_fresh": "",  # parameters it does not give: path prefixes, "a,b/c"
             "task": {},
             "model": {},
             "data": {

@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-from collections.abc import Iterable
 from typing import Any
 
 import flax.linen as nn
@@ -16,6 +15,7 @@ from ml_collections import ConfigDict, config_flags
 from beit_jax import checkpoint, sharding, state, tasks
 from beit_jax import config as config_lib
 from beit_jax.data import pipeline
+from beit_jax.data.pipeline import EvalStream
 from beit_jax.state import TrainState
 from beit_jax.tasks.base import Context
 
@@ -38,23 +38,62 @@ class Evaluator:
         self._sums, self._pictures = compiled(task.eval_step), compiled(task.pictures)
 
     def measure(
-        self, now: TrainState, frozen: Tree, batches: Iterable
+        self, now: TrainState, frozen: Tree, stream: EvalStream, shard: tuple[int, int]
     ) -> dict[str, float]:
-        """Metrics over all batches; independent of batch size, padding, mesh, hosts."""
+        """Metrics over the stream; independent of batch size, padding, mesh, hosts.
+
+        Args:
+          shard: this host's number and the number of hosts.
+        """
         sums = [
             self._sums(now, frozen, sharding.put_batch(batch, self._mesh), self._key)
-            for batch in batches
+            for batch in stream.batches(shard)
         ]
         metrics = self._task.summarize(jax.device_get(sums))
         return {f"eval/{name}": value for name, value in metrics.items()}
 
     def paint(
-        self, now: TrainState, frozen: Tree, batches: Iterable, count: int
+        self,
+        now: TrainState,
+        frozen: Tree,
+        stream: EvalStream,
+        shard: tuple[int, int],
+        count: int,
     ) -> dict[str, np.ndarray]:
         """The first `count` pictures of the first batch, name -> (count, H, W, 3)."""
-        batch = sharding.put_batch(next(iter(batches)), self._mesh)
+        batch = sharding.put_batch(next(iter(stream.batches(shard))), self._mesh)
         pictures = self._pictures(now, frozen, batch, self._key) if count else {}
         return {name: np.asarray(image[:count]) for name, image in pictures.items()}
+
+
+def evaluation_stream(config: ConfigDict, task) -> EvalStream | None:
+    """Of `data.eval_source`; None where the config names none."""
+    if not config.data.eval_source:
+        return None
+    return pipeline.eval_stream(config.data, task.example_spec, config.seed)
+
+
+def check_classes(task, *streams) -> None:
+    """Holds the classes of labelled streams (None is skipped) against the task's.
+
+    JAX would not notice: a label beyond the last class gives NaN or nothing.
+
+    Raises:
+      ValueError: another number of classes, or streams that name them differently.
+    """
+    infos = [stream.info for stream in streams if stream and task.classes]
+    for info in infos:
+        names = info.class_names
+        if len(names) != task.classes:
+            raise ValueError(
+                f"config.task.classes={task.classes}, but {info.name} has "
+                f"{len(names)}: {', '.join(names[:12])}{', …' if names[12:] else ''}"
+            )
+        if names != infos[0].class_names:
+            raise ValueError(
+                f"{infos[0].name} and {info.name} have different classes: "
+                f"{sorted(set(names) ^ set(infos[0].class_names))[:12]}"
+            )
 
 
 def evaluate(
@@ -72,12 +111,13 @@ def evaluate(
     saved = checkpoint.restore_params(path)
     config = config or config_lib.from_dict(saved.config)
     config_lib.check(config)
-    if not config.data.eval_source:
-        raise ValueError("config: data.eval_source is empty: nothing to evaluate on")
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch_size(config.data.batch_size, mesh)
     task = tasks.build(config)
-    stream = pipeline.eval_stream(config.data, task.example_spec, config.seed)
+    stream = evaluation_stream(config, task)
+    if stream is None:
+        raise ValueError("config: data.eval_source is empty: nothing to evaluate on")
+    check_classes(task, stream)
     spec = {k: jax.ShapeDtypeStruct(*v) for k, v in stream.spec.items()}
     boxed = state.abstract_variables(task, spec)
     have = {"params": saved.params, "model_state": saved.model_state}
@@ -89,7 +129,7 @@ def evaluate(
         now = TrainState(step=step, opt_state=None, ema=None, **have)
         shard = (jax.process_index(), jax.process_count())
         evaluator = Evaluator(task, mesh, config.seed)
-        return evaluator.measure(now, frozen, stream.batches(shard))
+        return evaluator.measure(now, frozen, stream, shard)
 
 
 def main(_) -> None:

@@ -20,7 +20,7 @@ from beit_jax import checkpoint, optim, sharding, state, summary, tasks
 from beit_jax import config as config_lib
 from beit_jax.config import Plan
 from beit_jax.data import pipeline
-from beit_jax.evaluate import Evaluator
+from beit_jax.evaluate import Evaluator, check_classes, evaluation_stream
 from beit_jax.metrics import Meter, Writer, read_last
 from beit_jax.state import TrainState
 from beit_jax.tasks.base import Aux, Context, means
@@ -53,6 +53,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
     task = tasks.build(config)
     stream = pipeline.train_stream(config.data, task.example_spec, config.seed)
     tests = evaluation_stream(config, task)
+    check_classes(task, stream, tests)
     plan = Plan.from_config(config, stream.info.num_examples / config.data.batch_size)
     position = {"step": 0, "examples": stream.info.num_examples}
 
@@ -94,16 +95,12 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
                     meter.report(step, values, task.headline)
                 measured = None
                 if tests and (done or due(step, plan.eval)):
-                    measured = metrics = evaluator.measure(
-                        now, frozen, tests.batches(shard)
+                    measured = metrics = evaluator.measure(now, frozen, tests, shard)
+                    pictures = evaluator.paint(
+                        now, frozen, tests, shard, config.eval.pictures
                     )
                     writer.scalars(step, metrics)
-                    writer.pictures(
-                        step,
-                        evaluator.paint(
-                            now, frozen, tests.batches(shard), config.eval.pictures
-                        ),
-                    )
+                    writer.pictures(step, pictures)
                     meter.report(step, metrics, task.headline)
                     for sentence in task.warnings(metrics):
                         writer.warning(step, sentence)
@@ -121,18 +118,12 @@ def due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def evaluation_stream(config: ConfigDict, task):
-    """The stream of `data.eval_source`, or None where the config names none."""
-    if not config.data.eval_source:
-        return None
-    return pipeline.eval_stream(config.data, task.example_spec, config.seed)
-
-
 def warm_start(config: ConfigDict, task, fresh: TrainState) -> tuple[TrainState, str]:
     """A fresh state with the parameters of `config.init_from`, and a report."""
     other = checkpoint.restore_params(config.init_from)
+    keep_fresh = tuple(filter(None, config.init_fresh.split(",")))
     params, report = checkpoint.warm_start(
-        fresh.params, task.adapt(other.params), tuple(config.init_fresh), other.path
+        fresh.params, task.adapt(other.params), keep_fresh, other.path
     )
     ema = None if fresh.ema is None else jax.tree.map(jnp.copy, params)
     return fresh.replace(params=params, ema=ema), report

@@ -14,7 +14,7 @@ def get_config(arg: str = ""):
         task={"name": "classify", "classes": 10},
         model={
             "image_size": 32,
-            "patch_size": 4,
+            "patch_size": 8,
             "dim": 96,
             "depth": 4,
             "heads": 4,
@@ -26,7 +26,7 @@ def get_config(arg: str = ""):
             "batch_size": 50,
             "source": {"name": "digits", "split": "train", "labels_per_class": 5},
             "eval_source": {"name": "digits", "split": "test"},
-            "augment": {"min_scale": 0.6, "flip": False},
+            "augment": {"min_scale": 0.7, "flip": False},
         },
         optim={"lr": 1e-3, "min_lr": 1e-6, "warmup_steps": 20, "layer_decay": 0.75},
         checkpoint={"best": "eval/top1"},

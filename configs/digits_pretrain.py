@@ -8,14 +8,14 @@ from beit_jax import config as c
 
 def get_config(arg: str = ""):
     config = c.new(
-        steps=400,
+        steps=900,
         task={
             "name": "pretrain",
             "target": {"name": "vqvae", "checkpoint": "runs/tokenizer"},
         },
         model={
             "image_size": 32,
-            "patch_size": 4,
+            "patch_size": 8,
             "dim": 96,
             "depth": 4,
             "heads": 4,
@@ -27,9 +27,10 @@ def get_config(arg: str = ""):
             "source": {"name": "digits", "split": "train"},
             "eval_source": {"name": "digits", "split": "test"},
             "augment": {"min_scale": 0.6, "flip": False},
-            "mask": {"name": "blockwise", "max_patches": 25, "min_block": 4},
+            "mask": {"name": "blockwise", "max_patches": 6, "min_block": 2},
         },
-        optim={"lr": 1.5e-3, "warmup_steps": 40},
+        optim={"lr": 1.5e-3, "warmup_steps": 80},
+        log={"every_steps": 50},
         checkpoint={"every_steps": 100},
     )
     if arg == "tiny":

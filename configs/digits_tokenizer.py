@@ -1,4 +1,4 @@
-"""VQ-VAE on scikit-learn's handwritten digits at 32 px: 8x8 visual tokens an image.
+"""VQ-VAE on scikit-learn's handwritten digits at 32 px: 4x4 tokens of 8x8 px.
 
 python -m beit_jax.train --config configs/digits_tokenizer.py --workdir runs/tokenizer
 """
@@ -8,22 +8,24 @@ from beit_jax import config as c
 
 def get_config(arg: str = ""):
     config = c.new(
-        steps=400,
+        steps=300,
         task={"name": "tokenizer"},
         model={
             "name": "vqvae",
             "image_size": 32,
-            "patch_size": 4,
+            "patch_size": 8,
             "vocab": 64,
             "code_dim": 16,
             "width": 64,
             "res_blocks": 1,
+            # A short run: codes must follow, and die, faster than by default.
+            "decay": 0.95,
         },
         data={
             "batch_size": 128,
             "source": {"name": "digits", "split": "train"},
             "eval_source": {"name": "digits", "split": "test"},
-            "augment": {"min_scale": 0.6, "flip": False},
+            "augment": {"min_scale": 0.8, "flip": False},
         },
         optim={"lr": 2e-3, "warmup_steps": 40, "weight_decay": 1e-4},
         checkpoint={"every_steps": 100},

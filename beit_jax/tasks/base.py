@@ -36,6 +36,7 @@ class Task(Protocol):
 
     example_spec: dict[str, jax.ShapeDtypeStruct]  # of one example, without batch axis
     headline: tuple[str, ...]  # the metrics that a person watches
+    classes: int | None  # labels must be in [0, classes); None: it uses no labels
 
     def init(self, rng: Array, batch: Batch) -> Tree:
         """{"params": ..., "model_state": ...}, boxed with logical axes."""
@@ -64,6 +65,8 @@ class Task(Protocol):
 
 class Defaults:
     """The parts of a `Task` that most tasks leave empty."""
+
+    classes = None
 
     def load_frozen(self) -> Tree:
         return {}

@@ -41,6 +41,7 @@ class Classify(base.Defaults):
         self.head = LinearHead(
             classes, pool, head_init_scale, dtype=jnp.dtype(config.dtype)
         )
+        self.classes = classes
         self.example_spec = {
             "image": jax.ShapeDtypeStruct((size, size, 3), jnp.uint8),
             "label": jax.ShapeDtypeStruct((), jnp.int32),

@@ -1,0 +1,106 @@
+"""Tasks with made-up parameters and batches, for tests of single steps."""
+
+import functools
+import zlib
+
+import flax.linen as nn
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from beit_jax import optim, sharding, state, tasks, train
+from beit_jax.config import Plan
+from beit_jax.tasks.base import Context
+from tests import tiny
+
+# The smallest settings of every target; a new one needs a line here.
+TARGETS = {
+    "pixels": {},
+    "vqvae": {"checkpoint": "untrained", "untrained": tiny.VQVAE},
+}
+
+
+def config(task: str, target: str = "", **changes) -> ConfigDict:
+    """A task of `tests.tiny` in its plainest form: each step is one whole batch."""
+    changes = {"optim__accumulate": 1, "optim__ema_decay": 0.0} | changes
+    if task != "tokenizer":
+        changes = {"model__drop_path": 0.0} | changes
+    if target:
+        changes["task__target"] = {"name": target} | TARGETS[target]
+    return tiny.config(task, **changes)
+
+
+def batch(task, size: int = 4, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random examples of what the task asks for, with 1, 2, ... masked patches."""
+    rng = np.random.default_rng(seed)
+    made = {"weight": np.ones(size, np.float32)}
+    for name, spec in task.example_spec.items():
+        shape = (size, *spec.shape)
+        if name == "mask":
+            rows = np.arange(np.prod(spec.shape)) <= np.arange(size)[:, None] % 6
+            made[name] = rng.permuted(rows, axis=1).reshape(shape)
+        elif name == "label":
+            made[name] = rng.integers(0, task.head.classes, shape, np.int32)
+        else:
+            made[name] = rng.integers(0, 256, shape, np.uint8)
+    return made
+
+
+def start(config: ConfigDict, size: int = 4):
+    """(task, parameters, what a loss may use, a batch of `size` examples).
+
+    Parameters are random, biases and position tables too, so that each has an effect;
+    they do not come from `task.init`, whose compilation would take seconds.
+    """
+    task = tasks.build(config)
+    examples = batch(task, size)
+    spec = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in examples.items()}
+    shapes = nn.unbox(state.abstract_variables(task, spec))
+    made = jax.tree_util.tree_map_with_path(_random, shapes)
+    frozen = _frozen(config.task.get("target"))
+    context = Context(np.int32(0), jax.random.key(0), made["model_state"], frozen)
+    return task, made["params"], context, examples
+
+
+def _random(path, leaf) -> np.ndarray:
+    if leaf.dtype == bool:
+        return np.zeros(leaf.shape, bool)
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    around = 1 if name.endswith(("scale", "cluster_size")) else 0
+    return (around + 0.2 * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
+
+
+def _frozen(target: ConfigDict | None):
+    if target is None or target.name == "pixels":
+        return {}
+    return _untrained_tokenizer()
+
+
+@functools.cache
+def _untrained_tokenizer():
+    return tasks.build(config("pretrain", "vqvae")).load_frozen()
+
+
+def updating(task, config: ConfigDict, params, ctx: Context):
+    """(a state before its first step, the compiled update of the training loop)."""
+    plan = Plan.from_config(config, 1.0)
+    tx = optim.make(config.optim, plan, params)
+    zeros = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(tx.init, params)
+    )
+    now = state.TrainState(ctx.step, params, zeros, ctx.model_state, None)
+    mesh = sharding.make_mesh({}, jax.devices()[:1])
+    where = jax.tree.map(lambda _: sharding.replicated(mesh), now)
+    return now, train.make_update(task, tx, config, plan, where, mesh)
+
+
+def assert_gradients_equal(got, wanted):
+    """Every tensor within 1e-6 of its own largest entry: float32's rounding."""
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(
+            a, b, rtol=0, atol=1e-6 * np.abs(b).max()
+        ),
+        got,
+        wanted,
+    )

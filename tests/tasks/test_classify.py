@@ -1,0 +1,115 @@
+"""Classification: its loss, its counts, and the weights that it starts from."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from beit_jax import tasks
+from beit_jax.models.pixels import PIXEL_SPACES
+from tests.tasks import runs
+
+CLASSES = 8
+LOGITS = np.array([3.0, 2.5, 1.0, 0.5, 0.0, -1.0, -1.5, -2.0], np.float32)
+
+
+def start(**changes):
+    """(task, context, parameters, batch); its logits are LOGITS for every image."""
+    config = runs.config("classify", task__classes=CLASSES, **changes)
+    task, params, ctx, batch = runs.start(config, CLASSES)
+    head = {"kernel": 0 * params["head"]["kernel"], "bias": LOGITS}
+    return task, ctx, params | {"head": head}, batch
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_label_smoothing_has_its_closed_form(smoothing):
+    task, ctx, params, batch = start(task__label_smoothing=smoothing)
+    logs = LOGITS - np.log(np.exp(LOGITS).sum())
+    wanted = (1 - smoothing) * logs[batch["label"]] + smoothing * logs.mean()
+    loss, _ = jax.jit(task.train_loss)(params, batch, ctx)
+    np.testing.assert_allclose(loss, -wanted.mean(), rtol=1e-6)
+
+
+def test_an_evaluation_smooths_no_labels():
+    task, ctx, params, batch = start(task__label_smoothing=0.5)
+    logs = LOGITS - np.log(np.exp(LOGITS).sum())
+    sums = jax.jit(task.eval_step)(params, batch, ctx)
+    metrics = task.summarize([sums])
+    np.testing.assert_allclose(metrics["loss"], -logs[batch["label"]].mean(), rtol=1e-6)
+
+
+def test_the_five_best_classes_count_as_found():
+    task, ctx, params, batch = start()
+    batch["label"] = np.arange(CLASSES, dtype=np.int32)  # every rank once
+    metrics = task.summarize([jax.jit(task.eval_step)(params, batch, ctx)])
+    assert metrics["top1"] == 1 / CLASSES
+    assert metrics["top5"] == 5 / CLASSES
+
+
+def test_accumulated_gradients_equal_those_of_one_batch():
+    changes = {"optim__accumulate": 4, "optim__clip_norm": 0.0, "optim__b1": 0.0}
+    config = runs.config("classify", **changes)
+    task, params, ctx, batch = runs.start(config, 8)
+    compute = jax.jit(jax.value_and_grad(task.train_loss, has_aux=True))
+    (loss, _), wanted = compute(params, batch, ctx)
+    now, update = runs.updating(task, config, params, ctx)
+    now, sums = update(now, ctx.frozen, batch)
+    runs.assert_gradients_equal(optax.tree.get(now.opt_state, "mu"), wanted)
+    np.testing.assert_allclose(sums["loss"][0] / sums["loss"][1], loss, rtol=1e-6)
+
+
+@pytest.mark.parametrize("pool", ["mean", "cls"])
+def test_only_mean_pooling_leaves_out_the_encoders_norm(pool):
+    _, _, params, _ = start(task__pool=pool)
+    assert ("fc_norm" in params) == (pool == "mean")
+    assert ("norm" in params["encoder"]) == (pool == "cls")
+
+
+def test_the_heads_first_weights_are_scaled():
+    def kernel(scale):
+        head = tasks.build(
+            runs.config("classify", task__head_init_scale=scale, task__pool="cls")
+        ).head
+        params = jax.jit(head.init)(jax.random.key(0), np.zeros((1, 3, 32)))["params"]
+        return params["head"]["kernel"].unbox()
+
+    assert np.abs(kernel(0.001)).max() > 0
+    np.testing.assert_allclose(kernel(0.001), 0.001 * kernel(1.0), rtol=1e-6)
+
+
+def test_adapted_weights_encode_as_the_shared_ones_do():
+    shared, ctx, params, batch = start(model__rel_pos_bias="shared")
+    blocks = tasks.build(runs.config("classify", model__rel_pos_bias="per_block"))
+    image = PIXEL_SPACES["half"].to_float(batch["image"])
+    adapted = blocks.adapt(params)
+
+    def encode(task, params):
+        apply = jax.jit(task.encoder.apply)
+        return apply({"params": params["encoder"]}, image).tokens
+
+    want = encode(shared, params)
+    np.testing.assert_allclose(encode(blocks, adapted), want, rtol=0, atol=1e-5)
+    assert "rel_pos_bias" in params["encoder"], "the given tree must stay as it was"
+    table = params["encoder"]["rel_pos_bias"]["table"]
+    without = params["encoder"] | {"rel_pos_bias": {"table": 0 * table}}
+    changed = encode(shared, params | {"encoder": without})
+    assert np.abs(changed - want).max() > 1e-3, "the table must matter"
+
+
+def test_weights_that_need_no_change_stay():
+    task, _, params, _ = start(model__rel_pos_bias="per_block")
+    assert task.adapt(params) is params
+    assert task.adapt({"decoder": {}}) == {"decoder": {}}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"task__pool": "max"}, "pool='max' must be one of"),
+        ({"task__classes": 1}, "classes=1 at least 2"),
+        ({"task__label_smothing": 0.1}, "did you mean 'label_smoothing'"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        tasks.build(runs.config("classify", **change))

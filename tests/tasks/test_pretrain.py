@@ -1,0 +1,180 @@
+"""Masked image modelling: what the loss sees, and what it must not see."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from beit_jax import tasks
+from beit_jax.models.pixels import PIXEL_SPACES
+from beit_jax.targets import TARGETS
+from beit_jax.tasks.pretrain import masked_slots
+from tests.tasks import runs
+
+PATCH = 8
+
+
+@functools.cache
+def start(target: str):
+    """(task, parameters, context, 6 examples with 1..6 masked patches, gradients).
+
+    The last maps a batch to ((loss, aux), gradients).
+    """
+    task, params, ctx, batch = runs.start(runs.config("pretrain", target), 6)
+    compute = jax.jit(jax.value_and_grad(task.train_loss, has_aux=True))
+    return task, params, ctx, batch, lambda batch: compute(params, batch, ctx)
+
+
+def losses(target: str):
+    """The batch of `start`, and batch -> loss as a float."""
+    *_, batch, gradients = start(target)
+    return batch, lambda batch: float(gradients(batch)[0][0])
+
+
+def pixels_of(mask: np.ndarray) -> np.ndarray:
+    """(B, h, w) patches -> (B, H, W, 1) pixels."""
+    return mask.repeat(PATCH, 1).repeat(PATCH, 2)[..., None]
+
+
+def test_slots_hold_each_masked_patch_once():
+    mask = np.random.default_rng(0).random((50, 20)) < 0.3
+    slots = int(mask.sum(1).max())
+    index, used = masked_slots(jnp.asarray(mask), slots)
+    assert index.shape == used.shape == (50, slots)
+    for row, at, real in zip(mask, np.asarray(index), np.asarray(used), strict=True):
+        np.testing.assert_array_equal(at[real == 1], np.flatnonzero(row))
+        assert not row[at[real == 0]].any()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_hidden_patches_show_does_not_reach_the_prediction(target):
+    batch, loss = losses(target)
+    hidden = pixels_of(batch["mask"])
+    other = batch | {"image": np.where(hidden, 255 - batch["image"], batch["image"])}
+    assert loss(other) == loss(batch)
+    seen = batch | {"image": np.where(hidden, batch["image"], 255 - batch["image"])}
+    assert loss(seen) != loss(batch)
+
+
+def test_targets_of_unmasked_patches_do_not_change_the_loss():
+    batch, loss = losses("pixels")
+    hidden, target = pixels_of(batch["mask"]), batch["token_image"]
+    other = batch | {"token_image": np.where(hidden, target, 255 - target)}
+    assert loss(other) == loss(batch)
+    wrong = batch | {"token_image": np.where(hidden, 255 - target, target)}
+    assert loss(wrong) != loss(batch)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_predicting_masked_patches_only_equals_predicting_all(target):
+    task, params, ctx, batch, gradients = start(target)
+    mask = batch["mask"].reshape(6, -1)
+
+    @jax.jit
+    def predict_all(image):
+        image = PIXEL_SPACES["half"].to_float(image)
+        features = task.encoder.apply({"params": params["encoder"]}, image, mask)
+        return task.head.apply({"params": params}, features.tokens[:, 1:])
+
+    everywhere = predict_all(batch["image"])
+    wanted = jax.jit(task.target)(ctx.frozen, batch["token_image"])
+    mean = jnp.mean(task.target.loss(everywhere, wanted), where=mask)
+    np.testing.assert_allclose(gradients(batch)[0][0], mean, rtol=1e-5)
+    sums = jax.jit(task.eval_step)(params, batch, ctx)
+    if task.target.tokens:
+        hits = task.target.best(everywhere) == wanted
+        share, of = sums["token_share"]
+        np.testing.assert_allclose(sums["accuracy"][0], hits[mask].sum())
+        np.testing.assert_array_equal(
+            share, np.bincount(wanted[mask], minlength=task.target.outputs)
+        )
+        assert of == mask.sum()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_batch_without_masked_patches_changes_nothing(target):
+    *_, batch, gradients = start(target)
+    empty = batch | {"mask": np.zeros_like(batch["mask"])}
+    (loss, _), grads = gradients(empty)
+    assert loss == 0
+    for grad in jax.tree.leaves(grads):
+        np.testing.assert_array_equal(grad, 0)
+
+
+def test_accumulated_gradients_equal_those_of_one_batch():
+    """With three parts that weigh 5, 7 and 9 masked patches."""
+    task, params, ctx, batch, gradients = start("pixels")
+    assert [batch["mask"][i::3].sum() for i in range(3)] == [5, 7, 9]
+    changes = {"optim__accumulate": 3, "optim__clip_norm": 0.0, "optim__b1": 0.0}
+    config = runs.config("pretrain", "pixels", **changes)
+    now, update = runs.updating(task, config, params, ctx)
+    now, sums = update(now, ctx.frozen, batch)
+    (loss, aux), wanted = gradients(batch)
+    runs.assert_gradients_equal(optax.tree.get(now.opt_state, "mu"), wanted)
+    np.testing.assert_allclose(sums["loss"][0] / sums["loss"][1], loss, rtol=1e-6)
+    assert aux.metrics.keys() < sums.keys()
+    for name, (total, weight) in aux.metrics.items():
+        np.testing.assert_allclose(sums[name][0], total, rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(sums[name][1], weight, err_msg=name)
+
+
+def test_a_single_part_is_the_whole_batch():
+    _, params, ctx, batch, gradients = start("pixels")
+    changes = {"optim__clip_norm": 0.0, "optim__b1": 0.0}
+    config = runs.config("pretrain", "pixels", **changes)
+    now, update = runs.updating(tasks.build(config), config, params, ctx)
+    now, _ = update(now, ctx.frozen, batch)
+    wanted = gradients(batch)[1]
+    runs.assert_gradients_equal(optax.tree.get(now.opt_state, "mu"), wanted)
+
+
+def test_the_best_blind_guess_has_its_closed_form():
+    task = start("vqvae")[0]
+    share = np.zeros(task.target.outputs)
+    share[:2] = 6, 2
+    sums = {"loss": (8.0, 8.0), "accuracy": (2.0, 8.0), "token_share": (share, 8.0)}
+    numbers = task.summarize([sums, sums])
+    assert numbers["loss"] == 1 and numbers["accuracy"] == 0.25
+    assert numbers["unigram_accuracy"] == 0.75
+    assert numbers["chance_accuracy"] == 1 / task.target.outputs
+    entropy = -0.75 * np.log(0.75) - 0.25 * np.log(0.25)
+    np.testing.assert_allclose(numbers["unigram_loss"], entropy, rtol=1e-12)
+
+
+def test_the_picture_shows_grey_where_patches_are_hidden():
+    task, params, ctx, batch, _ = start("pixels")
+    picture = np.asarray(jax.jit(task.pictures)(params, batch, ctx)["prediction"])
+    masked, seen, guess = np.split(picture, 3, axis=2)
+    hidden = pixels_of(batch["mask"])
+    np.testing.assert_array_equal(masked, np.where(hidden, 128, batch["image"]))
+    np.testing.assert_array_equal(seen, batch["token_image"])
+    unhidden = np.broadcast_to(~hidden, guess.shape)
+    np.testing.assert_array_equal(guess[unhidden], batch["token_image"][unhidden])
+
+
+@pytest.mark.parametrize("count", [0, 17, None])
+def test_slots_that_the_grid_cannot_fill_are_refused(count):
+    config = runs.config("pretrain", data__mask={"max_patches": count})
+    with pytest.raises(ValueError, match=f"max_patches={count} must be in 1..16"):
+        tasks.build(config)
+
+
+def test_a_wrong_target_says_what_there_is():
+    config = runs.config("pretrain", task__target={"name": "hogg"})
+    with pytest.raises(ValueError, match="no 'hogg' in beit_jax.targets; it has"):
+        tasks.build(config)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"model__image_size": 36}, "image_size=36 must be a multiple of patch_size=8"),
+        ({"model__patch_size": 0}, "patch_size=0 must be pixels"),
+    ],
+)
+def test_an_image_that_patches_do_not_fill_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        tasks.build(runs.config("pretrain", "pixels", **change))

@@ -1,0 +1,96 @@
+"""The commands, as a person or a scheduler runs them."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from beit_jax.train import train
+from tests import tiny
+
+ROOT = pathlib.Path(__file__).parents[1]
+RECIPE = "configs/digits_tokenizer.py:tiny"
+
+
+def command(module: str, *arguments) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", f"beit_jax.{module}", *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def training(workdir, steps: int = 400) -> subprocess.Popen:
+    """The same command each time; long enough to be stopped on its way."""
+    return command(
+        "train", "--config", RECIPE, f"--config.steps={steps}", "--workdir", workdir
+    )
+
+
+def stop(process: subprocess.Popen, number: int) -> tuple[int, str, str]:
+    """Sends a signal as soon as the run has told of some steps."""
+    for line in process.stdout:
+        if line.startswith("tokenizer  "):
+            break
+    process.send_signal(number)
+    return finish(process)
+
+
+def steps_told(out: str) -> list[int]:
+    lines = [line.split() for line in out.splitlines()]
+    return [int(w[1].split("/")[0]) for w in lines if w and w[0] == "tokenizer"]
+
+
+def test_a_terminated_run_exits_with_75_and_the_same_command_finishes_it(tmp_path):
+    code, _, err = stop(training(tmp_path), signal.SIGTERM)
+    assert code == 75, err
+    (saved,) = tiny.saved_steps(tmp_path)
+    assert f"stopped at step {saved}; the same command goes on" in err
+    assert "Traceback" not in err
+    code, out, err = finish(training(tmp_path))
+    assert code == 0, err
+    assert min(steps_told(out)) > saved  # it did go on, not begin anew
+    assert tiny.saved_steps(tmp_path) == [400]
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_finished_by_the_same_command(tmp_path):
+    assert stop(training(tmp_path), signal.SIGKILL)[0] == -signal.SIGKILL
+    assert stop(training(tmp_path), signal.SIGKILL)[0] == -signal.SIGKILL
+    code, _, err = finish(training(tmp_path))
+    assert code == 0, err
+    told = [line["step"] for line in tiny.lines(tmp_path)]
+    assert told == sorted(set(told)) and told[-1] == 400
+    assert len(told) == len([s for s in range(1, 401) if s % 2 == 0 or s % 3 == 0])
+
+
+@pytest.mark.parametrize(
+    "flag, advice",
+    [("--config.optim.lrr=1", "lr"), ("--config.model.widht=8", "width")],
+    ids=["a key", "a setting of the model"],
+)
+def test_a_misspelt_flag_fails_before_any_work(flag, advice, tmp_path):
+    workdir = tmp_path / "run"
+    code, _, err = finish(
+        command("train", "--config", RECIPE, flag, "--workdir", workdir)
+    )
+    assert code not in (0, 75)
+    assert f'did you mean "{advice}"' in err.lower()
+    assert not workdir.exists()
+
+
+def test_the_evaluation_command_prints_json(tmp_path):
+    metrics = train(tiny.config("tokenizer"), tmp_path, quiet=True)
+    code, out, err = finish(command("evaluate", "--workdir", tmp_path))
+    assert code == 0, err
+    assert json.loads(out) == metrics

@@ -1,0 +1,30 @@
+"""A run gives the same numbers however its devices are arranged."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests import tiny
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", tiny.TASKS)
+def test_every_mesh_trains_to_the_same_weights(task):
+    """Data, fsdp and tensor parallel over eight devices, against one device."""
+    command = [sys.executable, "-m", "tests.mesh_worker", task]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found.keys() == {"data", "fsdp", "all"}
+    for mesh, got in found.items():
+        assert got["learnt"] > 1e-4, (mesh, got)
+        assert got["losses"] < 1e-5, (mesh, got)
+        assert got["state"] < 1e-5, (mesh, got)
+        if task != "tokenizer":  # its convolutions are small: whole on every device
+            assert (got["split"] > 0) == (mesh != "data"), (mesh, got)
+    assert found["all"]["restored"] == 0  # written on eight devices, read on one

@@ -1,0 +1,54 @@
+"""Every recipe of configs/ trains, tells what it did, and can be measured again."""
+
+import importlib.util
+import json
+import pathlib
+
+import pytest
+from PIL import Image
+
+from beit_jax import config as c
+from beit_jax.evaluate import evaluate
+from beit_jax.train import train
+from tests import tiny
+
+RECIPES = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
+PICTURES = {"tokenizer": "reconstruction", "pretrain": "prediction"}
+
+
+def recipe(path: pathlib.Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_trains_and_can_be_measured_again(path, tmp_path):
+    config = recipe(path)("tiny")
+    metrics = train(config, tmp_path, quiet=True)
+
+    assert metrics and all(name.startswith("eval/") for name in metrics)
+    assert c.load(tmp_path / "config.json") == config
+    assert tiny.saved_steps(tmp_path)[-1] == config.steps
+    assert evaluate(tmp_path) == metrics
+    assert train(config, tmp_path, quiet=True) == metrics  # complete: trains no more
+    losses = tiny.lines(tmp_path)
+    assert losses[-1]["step"] == config.steps
+    assert all(isinstance(line["train/loss"], float) for line in losses)
+    assert list((tmp_path / "tensorboard").iterdir())
+    name = PICTURES.get(config.task.name)
+    pictures = list((tmp_path / "pictures").glob("*.png"))
+    assert [p.name for p in pictures] == (
+        [f"{name}_{config.steps:07d}.png"] if name else []
+    )
+    for picture in pictures:
+        Image.open(picture).verify()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_in_full_is_a_valid_config(path):
+    config = recipe(path)()
+    c.check(config)
+    plain = json.loads(config.to_json())
+    assert json.loads(c.from_dict(plain).to_json()) == plain

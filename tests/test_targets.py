@@ -1,0 +1,168 @@
+"""What masked patches must predict, for every target in the table."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from beit_jax import tables
+from beit_jax.checkpoint import Checkpointer
+from beit_jax.models.pixels import PIXEL_SPACES
+from beit_jax.models.vqvae import VQVAE
+from beit_jax.state import TrainState
+from beit_jax.targets import TARGETS
+from beit_jax.targets.vqvae import VQVAETokens
+from tests import tiny
+from tests.tasks import runs
+
+GRID, PATCH = (4, 4), 8
+
+
+@functools.cache
+def made(name: str):
+    """(target, its frozen weights, images, what they want), of two images."""
+    spec = {"name": name} | runs.TARGETS[name]
+    target = tables.build(TARGETS, spec, "targets", grid=GRID, patch_size=PATCH)
+    side = target.image_size
+    images = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
+    frozen = target.load_frozen()
+    return target, frozen, images, jax.jit(target)(frozen, images)
+
+
+def perfect(target, wanted):
+    """Predictions that say what is wanted."""
+    return 50.0 * jax.nn.one_hot(wanted, target.outputs) if target.tokens else wanted
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_patch_wants_something_of_the_promised_form(name):
+    target, _, _, wanted = made(name)
+    if target.tokens:
+        assert wanted.shape == (2, 16) and wanted.dtype == jnp.int32
+        assert wanted.min() >= 0 and wanted.max() < target.outputs
+    else:
+        assert wanted.shape == (2, 16, target.outputs)
+        assert wanted.dtype == jnp.float32
+    assert np.unique(wanted).size > 1
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_patch_wants_the_same_whatever_the_batch(name):
+    target, frozen, images, wanted = made(name)
+    one = jax.jit(target)(frozen, images[1:])
+    np.testing.assert_allclose(one, wanted[1:], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_loss_is_least_where_the_prediction_is_right(name):
+    target, _, _, wanted = made(name)
+    right = target.loss(perfect(target, wanted), wanted)
+    wrong = target.loss(perfect(target, wanted[::-1]), wanted)
+    assert right.shape == wanted.shape[:2] and right.dtype == jnp.float32
+    np.testing.assert_allclose(right, 0, atol=1e-6)
+    assert wrong.mean() > 0.1
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_best_prediction_has_the_form_of_what_is_wanted(name):
+    target, _, _, wanted = made(name)
+    best = target.best(perfect(target, wanted))
+    assert best.dtype == wanted.dtype
+    np.testing.assert_array_equal(best, wanted)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_is_wanted_can_be_painted(name):
+    target, frozen, images, wanted = made(name)
+    picture = jax.jit(target.paint)(frozen, wanted)
+    assert picture.shape == images.shape and picture.dtype == jnp.uint8
+
+
+def test_painting_pixels_gives_the_image_back():
+    target, frozen, images, wanted = made("pixels")
+    np.testing.assert_array_equal(target.paint(frozen, wanted), images)
+
+
+def test_pixels_of_a_patch_are_its_own_in_unit_range():
+    _, _, images, wanted = made("pixels")
+    second_row_first = images[0, PATCH : 2 * PATCH, :PATCH].reshape(-1)
+    np.testing.assert_allclose(wanted[0, 4], second_row_first / 127.5 - 1, atol=1e-6)
+
+
+def test_pixel_loss_is_the_mean_square():
+    target = made("pixels")[0]
+    predicted = np.zeros((3, target.outputs), np.float32)
+    wanted = np.full_like(predicted, 0.5)
+    np.testing.assert_allclose(target.loss(predicted, wanted), np.full(3, 0.25))
+
+
+def test_token_loss_is_the_cross_entropy_in_nats():
+    target = made("vqvae")[0]
+    logits = np.zeros((2, target.outputs), np.float32)
+    wanted = np.array([0, 3], np.int32)
+    nats = np.full(2, np.log(target.outputs))
+    np.testing.assert_allclose(target.loss(logits, wanted), nats, rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    """(work directory of a tokenizer's run, its parameters and codebook)."""
+    workdir = tmp_path_factory.mktemp("tokenizer")
+    config = tiny.config("tokenizer")
+    _, params, ctx, _ = runs.start(config)
+    save(workdir, config, params, ctx.model_state)
+    return workdir, jax.tree.map(jnp.asarray, {"params": params, **ctx.model_state})
+
+
+def save(workdir, config, params, model_state):
+    step = np.int32(3)
+    now = TrainState(step, params, opt_state={}, model_state=model_state, ema=None)
+    with Checkpointer(workdir, config) as run:
+        run.save(3, now, {"step": 3, "examples": 20})
+
+
+def test_tokens_are_those_of_the_tokenizer_that_was_saved(tokenizer):
+    workdir, variables = tokenizer
+    target = VQVAETokens(GRID, PATCH, str(workdir))
+    images = made("vqvae")[2]
+    tokens = jax.jit(target)(target.load_frozen(), images)
+    model = VQVAE(patch_size=PATCH, **tiny.VQVAE)
+    floats = PIXEL_SPACES["half"].to_float(images)
+    ids = jax.jit(lambda x: model.apply(variables, x, method=model.encode))(floats)
+    np.testing.assert_array_equal(tokens, ids.reshape(2, 16))
+    assert target.outputs == tiny.VQVAE["vocab"]
+
+
+def test_a_tokenizer_of_another_grid_is_refused(tokenizer):
+    workdir, _ = tokenizer
+    words = "was trained on 32 px and gives 4x4 tokens, but there are 7x7 patches"
+    with pytest.raises(ValueError, match=words):
+        VQVAETokens((7, 7), 16, str(workdir))
+
+
+def test_a_run_of_another_task_is_no_tokenizer(tmp_path):
+    save(tmp_path, tiny.config("classify"), {"head": np.zeros(3)}, {})
+    with pytest.raises(ValueError, match="a run of task 'classify'; the target needs"):
+        VQVAETokens(GRID, PATCH, str(tmp_path))
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(
+        ValueError, match=f"no checkpoint in {re.escape(str(tmp_path))}"
+    ):
+        VQVAETokens(GRID, PATCH, str(tmp_path))
+
+
+def test_settings_of_a_random_tokenizer_need_one(tokenizer):
+    with pytest.raises(ValueError, match="untrained is for checkpoint='untrained'"):
+        VQVAETokens(GRID, PATCH, str(tokenizer[0]), untrained={"vocab": 8})
+    with pytest.raises(ValueError, match="takes no setting 'vocb'.*'vocab'"):
+        VQVAETokens(GRID, PATCH, "untrained", untrained={"vocb": 8})
+
+
+def test_the_random_tokenizer_is_always_the_same():
+    target, frozen, *_ = made("vqvae")
+    jax.tree.map(np.testing.assert_array_equal, frozen, target.load_frozen())

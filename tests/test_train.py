@@ -1,0 +1,184 @@
+"""The loop: stopping, going on, starting from other weights, and going wrong."""
+
+import os
+import re
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from beit_jax.train import Preempted, train
+from tests import tiny
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_to_compile():
+    """These runs are of few steps: compiling well would take longer than running."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+class PowerCut(Exception):
+    pass
+
+
+def cut_power(_):
+    raise PowerCut
+
+
+def terminate(_):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def run(workdir, task="classify", quiet=True, **changes):
+    """Trains without evaluation, unless `changes` ask for it."""
+    changes = {"data__eval_source": {}} | changes
+    return train(tiny.config(task, **changes), workdir, quiet)
+
+
+@pytest.mark.parametrize("task", tiny.TASKS)
+def test_an_interrupted_run_ends_bit_identical(task, tmp_path, before_step):
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    test = {"data__eval_source": {"name": "synthetic", "num_examples": 12}}
+    metrics = run(straight, task, **test)
+    assert metrics
+
+    before_step(4, cut_power)  # steps 1 and 2 are saved, 3 is lost
+    with pytest.raises(PowerCut):
+        run(broken, task, **test)
+    assert tiny.saved_steps(broken) == [2]
+    before_step(5, terminate)
+    with pytest.raises(Preempted, match="stopped at step 5"):
+        run(broken, task, **test)
+    assert tiny.saved_steps(broken) == [5]  # the very step, no multiple of two
+    before_step(None, None)
+
+    assert run(broken, task, **test) == metrics
+    assert tiny.fingerprint(broken) == tiny.fingerprint(straight)
+    parts = {path.split("/")[0] for path in tiny.fingerprint(straight)}
+    assert parts >= {"step", "params", "opt_state", "ema"}
+    assert ("model_state" in parts) == (task == "tokenizer")  # the codebook
+
+
+def test_every_logged_step_is_told_once(tmp_path, before_step):
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    run(straight, log__every_steps=1)
+    before_step(6, cut_power)  # the lines of steps 1..5 are there, saved are 1..4
+    with pytest.raises(PowerCut):
+        run(broken, log__every_steps=1)
+    with (broken / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "train/lo')  # as a kill may leave it
+    before_step(None, None)
+    run(broken, log__every_steps=1)
+
+    told = tiny.lines(broken)
+    assert [line["step"] for line in told] == [1, 2, 3, 4, 5, 6]
+    assert told == tiny.lines(straight)
+
+
+def test_signals_act_as_before_once_a_run_is_over(tmp_path, before_step):
+    before = signal.getsignal(signal.SIGTERM)
+    before_step(2, terminate)
+    with pytest.raises(Preempted):
+        run(tmp_path)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def spoil(batch):
+    return batch | {"weight": np.full_like(batch["weight"], np.nan)}
+
+
+def test_a_loss_that_is_not_finite_names_its_step(tmp_path, before_step):
+    before_step(3, spoil)
+    with pytest.raises(FloatingPointError, match="loss is nan at step 3"):
+        run(tmp_path, log__every_steps=5)  # seen at step 4, before it is saved
+    assert tiny.saved_steps(tmp_path) == [2]
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    """The loss of a step is that of the weights before it: it may still be finite."""
+    with pytest.raises(FloatingPointError):
+        run(tmp_path, optim__lr=1e39, checkpoint__every_steps=1)
+    for step in tiny.saved_steps(tmp_path):
+        for path, array in tiny.arrays(tmp_path, step).items():
+            assert np.isfinite(array).all(), f"{path} of step {step}"
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"data__batch_size": 16}, "data.batch_size=8, this run has 16"),
+        ({"optim__lr": 0.5}, "optim.lr=0.0015, this run has 0.5"),
+        (
+            {"data__source__num_examples": 24},
+            "data.source.num_examples=20, this run has 24",
+        ),
+    ],
+    ids=["batch size", "learning rate", "data"],
+)
+def test_going_on_with_other_settings_is_refused(change, words, tmp_path):
+    run(tmp_path)
+    before = tiny.fingerprint(tmp_path)
+    with pytest.raises(ValueError, match=re.escape(words) + ".*init_from"):
+        run(tmp_path, **change)
+    assert tiny.fingerprint(tmp_path) == before
+
+
+def test_a_complete_run_goes_on_when_given_more_steps(tmp_path, capsys):
+    run(tmp_path)
+    run(tmp_path, steps=7, quiet=False)
+    assert "steps=7 instead of 6: the schedule changes" in capsys.readouterr().out
+    assert tiny.saved_steps(tmp_path) == [7]
+    assert [line["step"] for line in tiny.lines(tmp_path)] == [2, 4, 6, 7]
+
+
+def test_fine_tuning_starts_from_the_averaged_weights(tmp_path, capsys):
+    run(tmp_path / "pretrain", "pretrain")
+    start = {"init_from": str(tmp_path / "pretrain")}
+    run(tmp_path / "finetune", quiet=False, optim__lr=0.0, optim__min_lr=0.0, **start)
+
+    note = re.search("note: from .*", capsys.readouterr().out)[0]
+    taken, fresh, left = note.split("; ")
+    assert re.search(r"pretrain/checkpoints/6: took [1-9]\d* parameters", taken)
+    assert fresh.startswith("fresh: ") and "head/kernel" in fresh
+    assert left.startswith("left behind: ") and "encoder/mask_token" in left
+    have, want = tiny.arrays(tmp_path / "finetune"), tiny.arrays(tmp_path / "pretrain")
+    name = "encoder/patch_embed/proj/kernel"
+    np.testing.assert_array_equal(have[f"params/{name}"], want[f"ema/{name}"])
+    assert (want[f"params/{name}"] != want[f"ema/{name}"]).any()
+    table = want["ema/encoder/rel_pos_bias/table"]
+    copies = have["params/encoder/blocks/attn/rel_pos_bias/table"]
+    np.testing.assert_array_equal(copies, np.stack([table, table]))
+
+
+def test_weights_that_do_not_fit_are_named_with_both_shapes(tmp_path):
+    run(tmp_path / "small")
+    start = {"init_from": str(tmp_path / "small")}
+    with pytest.raises(ValueError) as error:
+        run(tmp_path / "large", model__dim=64, **start)
+    assert "encoder/cls_token: have [1, 1, 32], want [1, 1, 64]" in str(error.value)
+    assert "init_fresh" in str(error.value)
+    start |= {"task__classes": 7, "data__source__num_classes": 7}
+    with pytest.raises(ValueError, match="head/kernel: have .*4.*want .*7"):
+        run(tmp_path / "seven", **start)
+    run(tmp_path / "seven", init_fresh="head", **start)
+    assert tiny.arrays(tmp_path / "seven")["params/head/kernel"].shape[1] == 7
+
+
+def test_frozen_weights_are_never_saved(tmp_path):
+    tokenizer = tmp_path / "tokenizer"
+    run(tokenizer, "tokenizer")
+    target = {"name": "vqvae", "checkpoint": str(tokenizer)}
+    run(tmp_path / "run", "pretrain", task__target=target)
+    saved = tiny.arrays(tmp_path / "run")
+    kinds = {"/".join(path.split("/")[:2]) for path in saved if path != "step"}
+    assert {kind for kind in kinds if not kind.startswith("opt_state")} == {
+        f"{part}/{name}"
+        for part in ("params", "ema")
+        for name in ("encoder", "lm_head")
+    }
+    frozen = [a.shape for k, a in tiny.arrays(tokenizer).items() if "codebook" in k]
+    shapes = [array.shape for array in saved.values()]
+    assert frozen and not {s for s in frozen if len(s) == 2} & set(shapes)

@@ -1,0 +1,96 @@
+"""Runs of seconds for the tests: a config a task, and what a run left behind."""
+
+import hashlib
+import json
+import pathlib
+
+import numpy as np
+import orbax.checkpoint as ocp
+
+from beit_jax import config as c
+from beit_jax.checkpoint import flatten
+
+ENCODER = {
+    "image_size": 32,
+    "patch_size": 8,
+    "dim": 32,
+    "depth": 2,
+    "heads": 4,
+    "drop_path": 0.2,
+}
+VQVAE = {"vocab": 32, "code_dim": 8, "width": 16, "res_blocks": 1}
+TASKS = {
+    "tokenizer": {
+        "task": {"name": "tokenizer"},
+        "model": {
+            "name": "vqvae",
+            "image_size": 32,
+            "patch_size": 8,
+            "restart_below": 0.5,  # so that dead codes do come back in a few steps
+            **VQVAE,
+        },
+    },
+    "pretrain": {
+        "task": {
+            "name": "pretrain",
+            "target": {"name": "vqvae", "checkpoint": "untrained", "untrained": VQVAE},
+        },
+        "model": ENCODER | {"rel_pos_bias": "shared"},
+    },
+    "classify": {
+        "task": {"name": "classify", "classes": 4},
+        "model": ENCODER | {"rel_pos_bias": "per_block"},
+    },
+}
+
+
+def config(task: str, **changes):
+    """Six steps of a task; `changes` as `a__b=value`.
+
+    An epoch ends within the third batch, the weights are averaged, gradients are
+    accumulated: whatever a restart could get wrong is there.
+    """
+    settings = c.new(
+        **TASKS[task],
+        data={
+            "source": {"name": "synthetic", "num_examples": 20},
+            "eval_source": {"name": "synthetic", "num_examples": 12, "seed": 1},
+            "mask": {"name": "blockwise", "max_patches": 6, "min_block": 2},
+        },
+        optim={"accumulate": 2, "ema_decay": 0.5},
+    )
+    return c.smaller(settings, **{"checkpoint__every_steps": 2, **changes})
+
+
+def saved_steps(workdir: pathlib.Path) -> list[int]:
+    """The committed checkpoints of a run."""
+    done = workdir.glob("checkpoints/*/commit_success.txt")
+    return sorted(int(path.parent.name) for path in done)
+
+
+def arrays(workdir: pathlib.Path, step: int | None = None) -> dict[str, np.ndarray]:
+    """Path -> every array of the newest (or that) checkpoint, read by Orbax alone."""
+    step = max(saved_steps(workdir)) if step is None else step
+    path = workdir / "checkpoints" / str(step) / "state"
+    with ocp.PyTreeCheckpointer() as reader:
+        return {k: np.asarray(v) for k, v in flatten(reader.restore(path)).items()}
+
+
+def fingerprint(workdir: pathlib.Path, step: int | None = None) -> dict[str, str]:
+    """Path -> SHA-256 of the bits of every array of a checkpoint."""
+    return {
+        path: hashlib.sha256(
+            f"{array.dtype}{array.shape}".encode() + array.tobytes()
+        ).hexdigest()
+        for path, array in arrays(workdir, step).items()
+    }
+
+
+def lines(workdir: pathlib.Path, name: str = "train/loss") -> list[dict]:
+    """The records of `metrics.jsonl` that tell `name`, without the speed."""
+    records = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return [
+        {k: v for k, v in record.items() if k != "train/images_per_second"}
+        for record in records
+        if name in record
+    ]
