@@ -188,6 +188,7 @@ def make_update(
         rate = optim.warmup_cosine(now.step, plan, config.optim.lr, config.optim.min_lr)
         metrics = aux.metrics | {
             "grad_norm": (optax.global_norm(grads), 1.0),
+            "update_norm": (optax.global_norm(updates), 1.0),
             "learning_rate": (rate, 1.0),
         }
         return TrainState(
@@ -204,13 +205,15 @@ def make_update(
 def digest(task, window: list, step: int) -> dict[str, float]:
     """The metrics of the steps in `window`, `step` being the last of them."""
     window = jax.device_get(window)
-    for age, sums in enumerate(reversed(window)):
-        loss = means([{"loss": sums["loss"]}])["loss"]
-        if not np.isfinite(loss):
-            raise FloatingPointError(
-                f"loss is {loss} at step {step - age}; the last checkpoint is from "
-                "before it. Lower optim.lr, set optim.clip_norm, or use dtype=float32"
-            )
+    for at, sums in enumerate(window, step - len(window) + 1):
+        # The loss tells of the weights before the step, the update of those after it.
+        for name in ("loss", "update_norm"):
+            value = means([{name: sums[name]}])[name]
+            if not np.isfinite(value):
+                raise FloatingPointError(
+                    f"{name} is {value} at step {at}; no checkpoint holds that "
+                    "step. Lower optim.lr, set optim.clip_norm, or use dtype=float32"
+                )
     return {f"train/{name}": value for name, value in task.summarize(window).items()}
 
 

@@ -28,7 +28,7 @@ def get_config(arg: str = ""):
             "eval_source": {"name": "digits", "split": "test"},
             "augment": {"min_scale": 0.7, "flip": False},
         },
-        optim={"lr": 1e-3, "min_lr": 1e-6, "warmup_steps": 20, "layer_decay": 0.75},
+        optim={"lr": 1e-3, "min_lr": 1e-6, "warmup_steps": 20},
         checkpoint={"best": "eval/top1"},
     )
     return c.smaller(config, init_from="") if arg == "tiny" else config

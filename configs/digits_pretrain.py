@@ -8,7 +8,7 @@ from beit_jax import config as c
 
 def get_config(arg: str = ""):
     config = c.new(
-        steps=900,
+        steps=1000,
         task={
             "name": "pretrain",
             "target": {"name": "vqvae", "checkpoint": "runs/tokenizer"},
