@@ -74,18 +74,19 @@ class Writer:
     def _drop_lines_after(self, step: int) -> None:
         if not self._path.exists():
             return
-        kept = [line for line in self._path.read_text().splitlines() if _of(line, step)]
+        lines = self._path.read_text().splitlines()
+        kept = [line for line in lines if _record(line).get("step", step + 1) <= step]
         new = self._path.with_suffix(".new")
         new.write_text("".join(line + "\n" for line in kept))
         os.replace(new, self._path)
 
 
-def _of(line: str, last: int) -> bool:
-    """Whether a line is whole (a kill may cut the last one) and not after `last`."""
+def _record(line: str) -> dict:
+    """What a line of metrics.jsonl holds; {} if a kill has cut it short."""
     try:
-        return json.loads(line)["step"] <= last
+        return json.loads(line)
     except ValueError:
-        return False
+        return {}
 
 
 def _json_number(value: float) -> float | None:
@@ -93,11 +94,14 @@ def _json_number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def read_last(workdir: pathlib.Path, prefix: str) -> dict[str, float]:
-    """The newest line of `workdir/metrics.jsonl` with names that begin so, or {}."""
+def read_last(workdir: pathlib.Path, prefix: str) -> dict[str, float | None]:
+    """The newest line of `metrics.jsonl` with names that begin so, or {}.
+
+    A number that was not finite is None.
+    """
     path = workdir / "metrics.jsonl"
     for line in reversed(path.read_text().splitlines() if path.exists() else []):
-        found = {k: v for k, v in json.loads(line).items() if k.startswith(prefix)}
+        found = {k: v for k, v in _record(line).items() if k.startswith(prefix)}
         if found:
             return found
     return {}

@@ -17,7 +17,7 @@ class QuantizerOutput(NamedTuple):
 
     z_q: Array  # (B, h, w, C) float32 codes; their gradient goes straight to z
     ids: Array  # (B, h, w) int32 in [0, V)
-    loss: Array  # () commitment, beta * mean((z - code)^2)
+    loss: Array  # (B,) float32 commitment of each image, beta * mean((z - code)^2)
     counts: Array  # (V,) float32 uses of each code in this batch
 
 
@@ -85,7 +85,7 @@ class Quantizer(nn.Module):
         return QuantizerOutput(
             z_q=z + jax.lax.stop_gradient(codes - z),
             ids=ids.reshape(z.shape[:-1]),
-            loss=self.beta * jnp.mean(jnp.square(codes - z)),
+            loss=self.beta * jnp.mean(jnp.square(codes - z), axis=(1, 2, 3)),
             counts=counts,
         )
 

@@ -77,7 +77,7 @@ class VQVAETokens:
             saved = checkpoint.restore_params(self._path)
             return {"params": saved.params, **saved.model_state}
         image = jnp.zeros((1, self.image_size, self.image_size, 3))
-        return self._model.init(jax.random.key(0), image)
+        return jax.jit(self._model.init)(jax.random.key(0), image)
 
     def __call__(self, frozen: Tree, image: Array) -> Array:
         ids = self._model.apply(

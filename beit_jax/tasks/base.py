@@ -31,7 +31,8 @@ class Task(Protocol):
 
     The gradient of `train_loss` must be that of metrics["loss"], the ratio of a sum
     and a weight: accumulation weighs its parts by that weight, so that k parts of b
-    examples give the gradient of one batch of k * b.
+    examples give the gradient of one batch of k * b (but for model_state, which moves
+    from part to part).
     """
 
     example_spec: dict[str, jax.ShapeDtypeStruct]  # of one example, without batch axis

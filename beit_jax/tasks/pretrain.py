@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,7 +95,7 @@ class Pretrain(base.Defaults):
         sums = {"loss": (jnp.sum(self.target.loss(predicted, wanted) * used), count)}
         if self.target.tokens:
             hit = self.target.best(predicted) == wanted
-            share = nn.one_hot(wanted, self.target.outputs) * used[..., None]
+            share = jax.nn.one_hot(wanted, self.target.outputs) * used[..., None]
             sums["accuracy"] = (jnp.sum(hit * used), count)
             sums["token_share"] = (share.sum((0, 1)), count)
         sums["masked_patches"] = (count, jnp.sum(batch["weight"]))

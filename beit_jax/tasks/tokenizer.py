@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,8 +51,8 @@ class Tokenizer(base.Defaults):
             rngs={"codebook": ctx.rng},
         )
         sums = self._sums(output, image, batch["weight"])
-        loss = jnp.mean(jnp.square(output.reconstruction - image))
-        return loss + output.quantized.loss, Aux(sums, model_state)
+        loss, images = sums["loss"]
+        return loss / images, Aux(sums, model_state)
 
     def eval_step(self, params: Tree, batch: Batch, ctx: Context) -> Sums:
         image = self._space.to_float(batch["image"])
@@ -62,13 +61,14 @@ class Tokenizer(base.Defaults):
 
     def _sums(self, output: VQVAEOutput, image: Array, weight: Array) -> Sums:
         error = jnp.mean(jnp.square(output.reconstruction - image), axis=(1, 2, 3))
-        total, images = jnp.sum(error * weight), jnp.sum(weight)
+        error, commitment = error @ weight, output.quantized.loss @ weight
+        images = jnp.sum(weight)
         ids = output.quantized.ids.reshape(len(image), -1)
-        uses = nn.one_hot(ids, self.model.vocab).sum(1) * weight[:, None]
+        uses = jax.nn.one_hot(ids, self.model.vocab).sum(1) * weight[:, None]
         return {
-            "loss": (total + output.quantized.loss * images, images),
-            "mse": (total, images),
-            "commitment": (output.quantized.loss * images, images),
+            "loss": (error + commitment, images),
+            "mse": (error, images),
+            "commitment": (commitment, images),
             "code_share": (uses.sum(0), images * ids.shape[1]),
         }
 

@@ -31,7 +31,7 @@ def trained(model, images, steps):
             rngs={"codebook": key},
         )
         error = jnp.mean(jnp.square(out.reconstruction - images))
-        return error + out.quantized.loss, (error, state["codebook"])
+        return error + out.quantized.loss.mean(), (error, state["codebook"])
 
     @jax.jit
     def step(params, opt_state, codebook, key):
