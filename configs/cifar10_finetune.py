@@ -11,12 +11,12 @@ from beit_jax import config as c
 
 def get_config(arg: str = ""):
     config = c.new(
-        steps=500,
+        steps=300,
         init_from="runs/cifar10/pretrain",
         task={"name": "classify", "classes": 10},
         model={
             "image_size": 32,
-            "patch_size": 4,
+            "patch_size": 8,
             "dim": 128,
             "depth": 4,
             "heads": 4,
@@ -33,7 +33,7 @@ def get_config(arg: str = ""):
             "eval_source": {"name": "folder", "path": "data/cifar10_test.tar.gz"},
             "augment": {"min_scale": 0.35},
         },
-        optim={"lr": 1e-3, "min_lr": 1e-6, "warmup_steps": 50, "layer_decay": 0.75},
+        optim={"lr": 1e-3, "min_lr": 1e-6, "warmup_steps": 30, "layer_decay": 0.75},
         log={"every_steps": 50},
     )
     if arg == "tiny":

@@ -10,14 +10,14 @@ from beit_jax import config as c
 
 def get_config(arg: str = ""):
     config = c.new(
-        steps=2000,
+        steps=3000,
         task={
             "name": "pretrain",
             "target": {"name": "vqvae", "checkpoint": "runs/cifar10/tokenizer"},
         },
         model={
             "image_size": 32,
-            "patch_size": 4,
+            "patch_size": 8,
             "dim": 128,
             "depth": 4,
             "heads": 4,
@@ -28,7 +28,7 @@ def get_config(arg: str = ""):
             "source": {"name": "folder", "path": "data/cifar10_train.tar.gz"},
             "eval_source": {"name": "folder", "path": "data/cifar10_test.tar.gz"},
             "augment": {"min_scale": 0.35},
-            "mask": {"name": "blockwise", "max_patches": 26, "min_block": 5},
+            "mask": {"name": "blockwise", "max_patches": 6, "min_block": 2},
         },
         optim={"lr": 1.5e-3, "warmup_steps": 200},
         log={"every_steps": 100},

@@ -1,4 +1,4 @@
-"""VQ-VAE on CIFAR-10 at 32 px: 8x8 visual tokens of 4x4 pixels, vocabulary 512.
+"""VQ-VAE on CIFAR-10 at 32 px: 4x4 visual tokens of 8x8 pixels, vocabulary 512.
 
 python -m beit_jax.train --config configs/cifar10_tokenizer.py \
     --workdir runs/cifar10/tokenizer
@@ -11,15 +11,15 @@ from beit_jax import config as c
 
 def get_config(arg: str = ""):
     config = c.new(
-        steps=2000,
+        steps=1500,
         task={"name": "tokenizer"},
         model={
             "name": "vqvae",
             "image_size": 32,
-            "patch_size": 4,
+            "patch_size": 8,
             "vocab": 512,
             "code_dim": 32,
-            "width": 64,
+            "width": 128,
             "res_blocks": 2,
         },
         data={

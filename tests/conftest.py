@@ -24,6 +24,16 @@ def pytest_unconfigure(config):
         shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def quick_to_compile():
+    """For runs of few steps: to compile them well would take longer than they do."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def before_step(monkeypatch):
     """`before_step(step, act)`: `act(batch)` runs just before the batch is used.

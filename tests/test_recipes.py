@@ -12,6 +12,8 @@ from beit_jax.evaluate import evaluate
 from beit_jax.train import train
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 RECIPES = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 PICTURES = {"tokenizer": "reconstruction", "pretrain": "prediction"}
 

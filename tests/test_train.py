@@ -4,7 +4,6 @@ import os
 import re
 import signal
 
-import jax
 import numpy as np
 import pytest
 
@@ -12,12 +11,7 @@ from beit_jax.train import Preempted, train
 from tests import tiny
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_to_compile():
-    """These runs are of few steps: compiling well would take longer than running."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 
 class PowerCut(Exception):
