@@ -120,7 +120,7 @@ class Checkpointer:
 
         Args:
           state: a fresh state; gives structure, shapes and dtypes.
-          position: of the data as this run has it, but for `step`.
+          position: of the data as this run has it, without `step`.
 
         Returns:
           The state, and sentences about what a user should know.

@@ -55,7 +55,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
     tests = evaluation_stream(config, task)
     check_classes(task, stream, tests)
     plan = Plan.from_config(config, stream.info.num_examples / config.data.batch_size)
-    position = {"step": 0, "examples": stream.info.num_examples}
+    position = {"examples": stream.info.num_examples}
 
     with (
         jax.set_mesh(mesh),

@@ -91,6 +91,7 @@ def test_a_misspelt_flag_fails_before_any_work(flag, advice, tmp_path):
     assert not workdir.exists()
 
 
+@pytest.mark.usefixtures("quick_to_compile")  # as the command: else bits differ
 def test_the_evaluation_command_prints_json(tmp_path):
     metrics = train(tiny.config("tokenizer"), tmp_path, quiet=True)
     code, out, err = finish(command("evaluate", "--workdir", tmp_path))

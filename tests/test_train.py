@@ -10,7 +10,6 @@ import pytest
 from beit_jax.train import Preempted, train
 from tests import tiny
 
-
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 
@@ -107,7 +106,8 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
         ({"optim__lr": 0.5}, "optim.lr=0.0015, this run has 0.5"),
         (
             {"data__source__num_examples": 24},
-            "data.source.num_examples=20, this run has 24",
+            "data.source.num_examples=20, this run has 24; "
+            "data: examples=20, this run has 24",
         ),
     ],
     ids=["batch size", "learning rate", "data"],
@@ -115,7 +115,8 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
 def test_going_on_with_other_settings_is_refused(change, words, tmp_path):
     run(tmp_path)
     before = tiny.fingerprint(tmp_path)
-    with pytest.raises(ValueError, match=re.escape(words) + ".*init_from"):
+    words = re.escape(f"was written with {words}. To go on")
+    with pytest.raises(ValueError, match=words + ".*init_from"):
         run(tmp_path, **change)
     assert tiny.fingerprint(tmp_path) == before
 
