@@ -15,6 +15,8 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
+from beit_jax.tables import nearest
+
 Tree = Any
 
 HANDLERS = {
@@ -115,8 +117,9 @@ class Checkpointer:
     ) -> tuple[Tree, list[str]]:
         """The newest whole checkpoint in place of `state`, or `state` if there is none.
 
-        A step that cannot be read is set aside as `STEP.damaged` and the one before it
-        is taken; if none of them can be read that is an error.
+        Steps that cannot be read are set aside as `STEP.damaged` once an older one has
+        been read in their place. When none can be read, nothing is moved and that is
+        an error: a run never silently begins anew.
 
         Args:
           state: a fresh state; gives structure, shapes and dtypes.
@@ -128,7 +131,7 @@ class Checkpointer:
         Raises:
           ValueError: the checkpoint is of another model, config or data.
         """
-        notes = []
+        notes, damaged = [], {}
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
             try:
@@ -140,16 +143,22 @@ class Checkpointer:
                 )
                 have = self._manager.item_metadata(step)["state"].tree
             except DAMAGED as error:
-                notes.append(self._set_aside(step, error))
+                damaged[step] = error
                 continue
             notes += self._compare(step, saved, position)
             check_fit(have, state, f"checkpoint {self.directory / str(step)}")
             try:
-                return self._read(step, state, shardings), notes
+                state = self._read(step, state, shardings)
             except DAMAGED as error:
-                notes.append(self._set_aside(step, error))
-        if steps:
-            raise ValueError("no checkpoint could be read: " + "; ".join(notes))
+                damaged[step] = error
+                continue
+            return state, [*notes, *map(self._set_aside, damaged.items())]
+        if damaged:
+            raise ValueError(
+                f"no checkpoint in {self.directory} could be read: "
+                + "; ".join(f"{step}: {_first_line(e)}" for step, e in damaged.items())
+                + ". Repair them, or delete the directory to begin anew"
+            )
         return state, notes
 
     def _read(self, step: int, state: Tree, shardings: Tree) -> Tree:
@@ -163,12 +172,16 @@ class Checkpointer:
         saved = self._manager.restore(step, args=ocp.args.Composite(state=restore))
         return saved["state"]
 
-    def _set_aside(self, step: int, error: Exception) -> str:
+    def _set_aside(self, damaged: tuple[int, Exception]) -> str:
+        step, error = damaged
         path = self.directory / str(step)
-        path.rename(path.with_name(f"{step}.damaged"))
+        if jax.process_index() == 0:
+            path.rename(path.with_name(f"{step}.damaged"))
         self._manager.reload()
-        reason = str(error).splitlines()[0][:200] if str(error) else repr(error)
-        return f"checkpoint {path} cannot be read, kept as {step}.damaged: {reason}"
+        return (
+            f"checkpoint {path} cannot be read, kept as {step}.damaged: "
+            f"{_first_line(error)}"
+        )
 
     def _compare(self, step: int, saved, position: Mapping[str, int]) -> list[str]:
         """Refuses a restart that would not go on with the same run."""
@@ -196,6 +209,10 @@ class Checkpointer:
                 "weights, set init_from to it and use another workdir"
             )
         return said
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or repr(error)).splitlines()[0][:200]
 
 
 def _manager(directory: pathlib.Path, **options: Any) -> ocp.CheckpointManager:
@@ -310,6 +327,11 @@ def _reader(step: pathlib.Path) -> ocp.CheckpointManager:
     return _manager(step.parent, read_only=True)
 
 
+def _ends(path: str) -> list[int]:
+    """Where the path "a/b/c" may be cut: after a, after b, after c."""
+    return [i for i, letter in enumerate(path) if letter == "/"] + [len(path)]
+
+
 def warm_start(
     fresh: Tree, taken: Tree, keep_fresh: tuple[str, ...], where: pathlib.Path
 ) -> tuple[Tree, str]:
@@ -329,6 +351,13 @@ def warm_start(
     kept = [
         p for p in target if any(p == k or p.startswith(k + "/") for k in keep_fresh)
     ]
+    begins = {path[:at] for path in target for at in _ends(path)}
+    for prefix in keep_fresh:
+        if prefix not in begins:
+            raise ValueError(
+                f"init_fresh={prefix!r}: no parameter is or begins so"
+                f"{nearest(prefix, begins)}"
+            )
     both = [path for path in target if path in source and path not in kept]
     wrong = [
         f"  {path}: have {list(source[path].shape)}, want {list(target[path].shape)}"

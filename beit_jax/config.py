@@ -17,6 +17,31 @@ from ml_collections import ConfigDict, config_dict
 from beit_jax.tables import has_type, nearest
 
 OPEN = ("task", "model", "data.source", "data.eval_source", "data.mask")
+DTYPES = ("float32", "bfloat16")
+INF = math.inf
+RANGES = {
+    "steps": (1, INF),
+    "epochs": (0, INF),
+    "data.batch_size": (1, INF),
+    "data.augment.min_scale": (1e-6, 1),
+    "data.augment.max_scale": (1e-6, 1),
+    "optim.lr": (0, INF),
+    "optim.min_lr": (0, INF),
+    "optim.warmup_steps": (0, INF),
+    "optim.warmup_epochs": (0, INF),
+    "optim.weight_decay": (0, INF),
+    "optim.b1": (0, 1),
+    "optim.b2": (0, 1),
+    "optim.clip_norm": (0, INF),
+    "optim.layer_decay": (1e-6, 1),
+    "optim.accumulate": (1, INF),
+    "optim.ema_decay": (0, 1),
+    "log.every_steps": (0, INF),
+    "eval.every_steps": (0, INF),
+    "eval.pictures": (0, INF),
+    "checkpoint.every_steps": (0, INF),
+    "checkpoint.keep": (1, INF),
+}
 
 
 def defaults() -> ConfigDict:
@@ -64,7 +89,7 @@ def defaults() -> ConfigDict:
             "eval": {"every_steps": 0, "pictures": 8},  # 0: at the end only
             "checkpoint": {
                 "every_steps": 500,
-                "keep": 1,  # the newest K
+                "keep": 2,  # the newest K: should one be damaged, the other serves
                 "best": "",  # and the best by this metric, "eval/top1" say
                 "best_mode": "max",
             },
@@ -84,6 +109,17 @@ def new(**sections: Any) -> ConfigDict:
             _get(result, parent)[key] = section
     result.update(config)
     return result
+
+
+def is_tiny(arg: str) -> bool:
+    """Whether a recipe's argument, FILE:ARG, asks for seconds instead of hours.
+
+    Raises:
+      ValueError: an argument that is neither empty nor "tiny".
+    """
+    if arg not in ("", "tiny"):
+        raise ValueError(f"recipe argument {arg!r} is unknown; it can be 'tiny'")
+    return arg == "tiny"
 
 
 def smaller(config: ConfigDict, **changes: Any) -> ConfigDict:
@@ -128,6 +164,12 @@ def check(config: ConfigDict, whole: bool = True) -> None:
         raise ValueError("config: " + "; ".join(problems))
     if whole and config.steps is None and config.epochs is None:
         raise ValueError("config: set steps or epochs")
+    for path, (low, high) in RANGES.items():
+        value = _get(config, path)
+        if value is not None and not low <= value <= high:
+            raise ValueError(f"config: {path}={value} must be in {low} .. {high}")
+    if config.get("dtype", "float32") not in DTYPES:
+        raise ValueError(f"config: dtype={config.dtype!r} must be one of {DTYPES}")
 
 
 def _problems(have: Mapping, want: ConfigDict, prefix: str, whole: bool):

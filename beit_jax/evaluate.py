@@ -2,17 +2,17 @@
 
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags, logging
 from jax.sharding import Mesh
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from beit_jax import checkpoint, sharding, state, tasks
+from beit_jax import checkpoint, command, sharding, state, tasks
 from beit_jax import config as config_lib
 from beit_jax.data import pipeline
 from beit_jax.data.pipeline import EvalStream
@@ -61,8 +61,10 @@ class Evaluator:
         count: int,
     ) -> dict[str, np.ndarray]:
         """The first `count` pictures of the first batch, name -> (count, H, W, 3)."""
+        if not count:
+            return {}
         batch = sharding.put_batch(next(iter(stream.batches(shard))), self._mesh)
-        pictures = self._pictures(now, frozen, batch, self._key) if count else {}
+        pictures = self._pictures(now, frozen, batch, self._key)
         return {name: np.asarray(image[:count]) for name, image in pictures.items()}
 
 
@@ -71,6 +73,24 @@ def evaluation_stream(config: ConfigDict, task) -> EvalStream | None:
     if not config.data.eval_source:
         return None
     return pipeline.eval_stream(config.data, task.example_spec, config.seed)
+
+
+def metric_names(task, spec: Mapping[str, tuple]) -> list[str]:
+    """What `task.summarize` gives, found without computing; `spec` is a batch's."""
+    batch = {name: jax.ShapeDtypeStruct(*form) for name, form in spec.items()}
+    boxed = nn.unbox(state.abstract_variables(task, batch))
+    frozen = jax.eval_shape(task.load_frozen)
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+
+    def sums(params, batch, model_state, frozen, step):
+        ctx = Context(step, jax.random.key(0), model_state, frozen)
+        return task.eval_step(params, batch, ctx)
+
+    shapes = jax.eval_shape(
+        sums, boxed["params"], batch, boxed["model_state"], frozen, step
+    )
+    ones = jax.tree.map(lambda leaf: np.ones(leaf.shape), shapes)
+    return list(task.summarize([ones]))
 
 
 def check_classes(task, *streams) -> None:
@@ -109,7 +129,9 @@ def evaluate(
       ValueError: no checkpoint, one that does not fit, or nothing to evaluate on.
     """
     saved = checkpoint.restore_params(path)
-    config = config or config_lib.from_dict(saved.config)
+    if config is None:  # the checkpoint's own, on the devices that are here
+        config = config_lib.from_dict(saved.config)
+        config.mesh = config_lib.defaults().mesh
     config_lib.check(config)
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch_size(config.data.batch_size, mesh)
@@ -132,17 +154,13 @@ def evaluate(
         return evaluator.measure(now, frozen, stream, shard)
 
 
-def main(_) -> None:
-    logging.set_verbosity(logging.ERROR)
-    metrics = evaluate(FLAGS.workdir, FLAGS.config)
-    print(json.dumps(metrics, indent=2))
+def main(options) -> None:
+    print(json.dumps(evaluate(options.workdir, options.config), indent=2))
 
 
 if __name__ == "__main__":
-    FLAGS = flags.FLAGS
-    config_flags.DEFINE_config_file(
-        "config", help_string="a recipe, FILE[:ARG]; default: the checkpoint's own"
+    command.define_flags(
+        "a run's work directory, or one checkpoint in it",
+        "a recipe, FILE[:ARG], instead of the checkpoint's own config",
     )
-    flags.DEFINE_string("workdir", None, "a run's work directory or checkpoint")
-    flags.mark_flag_as_required("workdir")
-    app.run(main)
+    command.run(main)

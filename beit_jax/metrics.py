@@ -137,15 +137,15 @@ class Meter:
     def speed(self, step: int, batch_size: int) -> dict[str, float]:
         """Images/s since the last call, evaluating and saving included.
 
-        The call before the first step only starts the clock.
+        The call before the first step starts the clock; the stretch after it compiles,
+        so that it tells no speed either.
         """
-        now = time.perf_counter()
-        rate = 0.0
-        if self._marks:
-            before, then = self._marks[-1]
-            rate = (step - before) * batch_size / (now - then)
-        self._marks = [*self._marks[:2], (step, now)]
-        return {"train/images_per_second": rate}
+        now, marks = time.perf_counter(), self._marks
+        self._marks = [*marks[:2], (step, now)]
+        if len(marks) < 2:
+            return {}
+        before, then = marks[-1]
+        return {"train/images_per_second": (step - before) * batch_size / (now - then)}
 
     def report(
         self, step: int, values: Mapping[str, float], names: tuple[str, ...]

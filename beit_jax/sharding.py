@@ -114,8 +114,15 @@ def check_batch_size(size: int, mesh: Mesh, parts: int = 1) -> None:
 
 
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This host's slice of a global batch -> global arrays over data and fsdp."""
-    sharding = batch_sharding(mesh)
+    """This host's slice of a global batch -> global arrays over data and fsdp.
+
+    Every host gives an equal part. JAX raises where a mesh wants it otherwise: data and
+    fsdp must span all hosts, tensor must stay within one.
+    """
+    sharding, hosts = batch_sharding(mesh), jax.process_count()
     return {
-        k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()
+        name: jax.make_array_from_process_local_data(
+            sharding, value, (len(value) * hosts, *value.shape[1:])
+        )
+        for name, value in batch.items()
     }

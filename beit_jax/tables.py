@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+LINEN = ("name", "parent")  # fields of every Linen module, not settings
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -47,7 +48,7 @@ def call(
         required one that is missing; names it, `where`, and the nearest valid one.
     """
     takes = inspect.signature(factory).parameters
-    free = {k: p for k, p in takes.items() if k not in given and k != "parent"}
+    free = {k: p for k, p in takes.items() if k not in {*given, *LINEN}}
     hints = typing.get_type_hints(
         factory.__init__ if inspect.isclass(factory) else factory
     )

@@ -4,30 +4,34 @@ import pathlib
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags, logging
+from absl import flags
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from beit_jax import checkpoint, optim, sharding, state, summary, tasks
+from beit_jax import checkpoint, command, optim, sharding, state, summary, tasks
 from beit_jax import config as config_lib
 from beit_jax.config import Plan
 from beit_jax.data import pipeline
-from beit_jax.evaluate import Evaluator, check_classes, evaluation_stream
+from beit_jax.evaluate import (
+    Evaluator,
+    check_classes,
+    evaluation_stream,
+    metric_names,
+)
 from beit_jax.metrics import Meter, Writer, read_last
 from beit_jax.state import TrainState
+from beit_jax.tables import nearest
 from beit_jax.tasks.base import Aux, Context, means
 
 Tree = Any
-
-PREEMPTED = 75  # exit code: stopped by a signal after a save; run again to go on
 
 
 class Preempted(Exception):
@@ -55,7 +59,12 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
     tests = evaluation_stream(config, task)
     check_classes(task, stream, tests)
     plan = Plan.from_config(config, stream.info.num_examples / config.data.batch_size)
+    check_best(config, task, stream.spec, tests)
     position = {"examples": stream.info.num_examples}
+    notes = unused_settings(config, plan)
+    if task.frozen_from:
+        position["frozen_step"] = int(task.frozen_from.name)
+        notes.append(f"frozen weights from {task.frozen_from}")
 
     with (
         jax.set_mesh(mesh),
@@ -65,7 +74,8 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
     ):
         spec = {k: jax.ShapeDtypeStruct(*v) for k, v in stream.spec.items()}
         now, shardings, tx = state.create(task, config, plan, mesh, spec)
-        now, notes = run.restore(now, shardings, position)
+        now, told = run.restore(now, shardings, position)
+        notes += told
         first = int(now.step)
         if first >= plan.total:
             meter.say(f"{workdir} is complete at step {first}")
@@ -86,15 +96,18 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
                 window.append(sums)
                 done = step == plan.total
                 ending = done or stop.requested(step)
-                saving = ending or due(step, plan.save)
+                measuring = tests and (done or due(step, plan.eval))
+                best = measuring and config.checkpoint.best
+                saving = ending or best or due(step, plan.save)
                 if saving or due(step, plan.log):
                     values = digest(task, window, step)
                     values |= meter.speed(step, config.data.batch_size)
                     window.clear()
                     writer.scalars(step, values)
                     meter.report(step, values, task.headline)
+                    warn(task, values, step, writer, meter)
                 measured = None
-                if tests and (done or due(step, plan.eval)):
+                if measuring:
                     measured = metrics = evaluator.measure(now, frozen, tests, shard)
                     pictures = evaluator.paint(
                         now, frozen, tests, shard, config.eval.pictures
@@ -102,9 +115,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
                     writer.scalars(step, metrics)
                     writer.pictures(step, pictures)
                     meter.report(step, metrics, task.headline)
-                    for sentence in task.warnings(metrics):
-                        writer.warning(step, sentence)
-                        meter.say(f"WARNING: {sentence}")
+                    warn(task, metrics, step, writer, meter)
                 if saving:
                     run.save(step, now, position | {"step": step}, measured)
                 if ending:
@@ -116,6 +127,38 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
 
 def due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
+
+
+def check_best(config: ConfigDict, task, spec, tests) -> None:
+    """Raises ValueError when no evaluation will measure `checkpoint.best`."""
+    best = config.checkpoint.best
+    if best and not tests:
+        raise ValueError(f"checkpoint.best={best!r} needs a data.eval_source")
+    if best:
+        names = [f"eval/{name}" for name in metric_names(task, spec)]
+        if best not in names:
+            raise ValueError(
+                f"checkpoint.best={best!r} is no metric of this task"
+                f"{nearest(best, names)} (it has {', '.join(names)})"
+            )
+
+
+def unused_settings(config: ConfigDict, plan: Plan) -> list[str]:
+    """Sentences on durations that a config gives and the run does not follow."""
+    notes = []
+    if config.steps is not None and config.epochs is not None:
+        notes.append(f"epochs={config.epochs} is not used, steps={config.steps} is")
+    if config.optim.warmup_steps not in (None, plan.warmup):
+        notes.append(f"warm-up cut to {plan.warmup} steps, half of the run")
+    return notes
+
+
+def warn(task, values: Mapping[str, float], step: int, writer, meter) -> None:
+    """Says aloud what the task finds wrong in metrics of training or evaluation."""
+    plain = {name.split("/")[-1]: value for name, value in values.items()}
+    for sentence in task.warnings(plain):
+        writer.warning(step, sentence)
+        meter.say(f"WARNING: {sentence}")
 
 
 def warm_start(config: ConfigDict, task, fresh: TrainState) -> tuple[TrainState, str]:
@@ -231,7 +274,8 @@ def introduce(meter: Meter, config: ConfigDict, workdir, call: tuple, notes) -> 
     meter.say(f"{jax.device_count()} x {jax.devices()[0].device_kind}, {workdir}")
     for note in notes:
         meter.say(f"note: {note}")
-    config_lib.save(config, workdir / "config.json")
+    if jax.process_index() == 0:
+        config_lib.save(config, workdir / "config.json")
 
 
 class StopSignal:
@@ -265,18 +309,15 @@ class StopSignal:
         return self._asked
 
 
-def main(_) -> None:
-    logging.set_verbosity(logging.ERROR)
+def main(options) -> None:
     try:
-        train(FLAGS.config, FLAGS.workdir)
+        train(options.config, options.workdir)
     except Preempted as stop:
         print(stop, file=sys.stderr)
-        sys.exit(PREEMPTED)
+        sys.exit(command.PREEMPTED)
 
 
 if __name__ == "__main__":
-    FLAGS = flags.FLAGS
-    config_flags.DEFINE_config_file("config", help_string="a recipe: FILE[:ARG]")
-    flags.DEFINE_string("workdir", None, "where checkpoints and logs go")
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    command.define_flags("where checkpoints and logs go", "a recipe, FILE[:ARG]")
+    flags.mark_flag_as_required("config")
+    command.run(main)

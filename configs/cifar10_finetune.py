@@ -36,6 +36,6 @@ def get_config(arg: str = ""):
         optim={"lr": 1e-3, "min_lr": 1e-6, "warmup_steps": 30, "layer_decay": 0.75},
         log={"every_steps": 50},
     )
-    if arg == "tiny":
+    if c.is_tiny(arg):
         config = c.smaller(c.synthetic(config), init_from="")
     return config

@@ -33,6 +33,6 @@ def get_config(arg: str = ""):
         optim={"lr": 1.5e-3, "warmup_steps": 200},
         log={"every_steps": 100},
     )
-    if arg == "tiny":
+    if c.is_tiny(arg):
         config = c.smaller(c.synthetic(config), task__target__checkpoint="untrained")
     return config

@@ -21,6 +21,7 @@ def get_config(arg: str = ""):
             "code_dim": 32,
             "width": 128,
             "res_blocks": 2,
+            "restart_below": 0.25,
         },
         data={
             "batch_size": 128,
@@ -31,4 +32,4 @@ def get_config(arg: str = ""):
         optim={"lr": 2e-3, "warmup_steps": 100, "weight_decay": 1e-4},
         log={"every_steps": 100},
     )
-    return c.smaller(c.synthetic(config)) if arg == "tiny" else config
+    return c.smaller(c.synthetic(config)) if c.is_tiny(arg) else config

@@ -31,4 +31,4 @@ def get_config(arg: str = ""):
         optim={"lr": 1e-3, "min_lr": 1e-6, "warmup_steps": 20},
         checkpoint={"best": "eval/top1"},
     )
-    return c.smaller(config, init_from="") if arg == "tiny" else config
+    return c.smaller(config, init_from="") if c.is_tiny(arg) else config

@@ -33,6 +33,6 @@ def get_config(arg: str = ""):
         log={"every_steps": 50},
         checkpoint={"every_steps": 100},
     )
-    if arg == "tiny":
+    if c.is_tiny(arg):
         config = c.smaller(config, task__target__checkpoint="untrained")
     return config

@@ -30,4 +30,4 @@ def get_config(arg: str = ""):
         optim={"lr": 2e-3, "warmup_steps": 40, "weight_decay": 1e-4},
         checkpoint={"every_steps": 100},
     )
-    return c.smaller(config) if arg == "tiny" else config
+    return c.smaller(config) if c.is_tiny(arg) else config

@@ -15,8 +15,9 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
+from beit_jax.command import PREEMPTED
 from beit_jax.data import sources
-from beit_jax.train import PREEMPTED, Preempted, train
+from beit_jax.train import Preempted, train
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 SEEDS = (0, 1, 2)

@@ -33,8 +33,9 @@ class LinearHead(nn.Module):
     def __call__(self, tokens: Array) -> Array:
         """(B, 1+N, D) -> (B, C) float32 logits."""
         if self.pool == "mean":
-            x = LayerNorm(self.norm_eps, name="fc_norm")(tokens[:, 1:].mean(axis=1))
+            mean = tokens[:, 1:].astype(jnp.float32).mean(axis=1)
+            x = LayerNorm(self.norm_eps, name="fc_norm")(mean)
         else:
             x = tokens[:, 0]
-        axes = ("embed", "vocab")
+        axes = ("embed", None)  # classes are few, and of any number
         return Linear(self.classes, axes, self.dtype, name="head")(x, self.init_scale)

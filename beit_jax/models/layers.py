@@ -210,7 +210,8 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """(..., D) -> (..., D), both float32."""
+        """(..., D) of any float dtype -> (..., D) float32."""
+        x = x.astype(jnp.float32)
         ones = nn.initializers.ones
         scale = self.param("scale", partitioned(ones, "embed"), x.shape[-1:])
         bias = self.param("bias", partitioned(zeros, "embed"), x.shape[-1:])

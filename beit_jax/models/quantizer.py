@@ -42,8 +42,9 @@ class Quantizer(nn.Module):
       l2_norm: unit latents and codes.
       kmeans_steps: start from this many rounds of k-means on the first batch; 0 = from
         random codes.
-      restart_below: a code with fewer uses a batch (moving average) is dead and gets
-        a random latent of the batch (Jukebox, arXiv:2005.00341); 0 = never.
+      restart_below: a code used less than this share of what it would be if all were
+        used alike (moving average) is dead and gets a random latent of the batch
+        (after Jukebox, arXiv:2005.00341); 0 = never.
     """
 
     vocab: int
@@ -122,7 +123,8 @@ class Quantizer(nn.Module):
             repeat = len(latents) < self.vocab
             picks = jax.random.choice(key, len(latents), (self.vocab,), repeat)
             start = latents[picks], jnp.zeros(self.vocab)
-            return jax.lax.fori_loop(0, self.kmeans_steps, kmeans_round, start)
+            codes, counts = jax.lax.fori_loop(0, self.kmeans_steps, kmeans_round, start)
+            return codes, jnp.maximum(counts, 1)  # an empty one keeps its place
 
         def keep():
             return self.embedding.value, self.cluster_size.value
@@ -161,11 +163,12 @@ class Quantizer(nn.Module):
         if self.restart_below:
             key = self.make_rng("codebook")
             picks = jax.random.randint(key, (self.vocab,), 0, len(latents))
-            dead = sizes < self.restart_below
-            sizes = jnp.where(dead, self.restart_below, sizes)
+            least = self.restart_below * len(latents) / self.vocab
+            dead = sizes < least
+            sizes = jnp.where(dead, least, sizes)
             codes = jnp.where(dead[:, None], latents[picks], codes)
             if not self.l2_norm:
-                sums = jnp.where(dead[:, None], codes * self.restart_below, sums)
+                sums = jnp.where(dead[:, None], codes * least, sums)
         if not self.l2_norm:
             self.embed_sum.value = sums
         self.embedding.value, self.cluster_size.value = codes, sizes

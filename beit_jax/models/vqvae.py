@@ -112,7 +112,7 @@ class VQVAE(nn.Module):
     beta: float = 0.25
     l2_norm: bool = False
     kmeans_steps: int = 10
-    restart_below: float = 1.0
+    restart_below: float = 0.05
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):

@@ -1,5 +1,6 @@
 """What pre-training knows of a target."""
 
+import pathlib
 from typing import Any, Protocol
 
 import jax
@@ -14,6 +15,7 @@ class Target(Protocol):
     outputs: int  # width of the prediction layer
     tokens: bool  # whether wanted values are ids in [0, outputs)
     image_size: int  # side in pixels of the view that it looks at
+    step: pathlib.Path | None  # the checkpoint that its weights come from, if any
 
     def load_frozen(self) -> Tree:
         """Weights of a tokenizer, {} if there are none."""

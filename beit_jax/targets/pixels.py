@@ -15,6 +15,7 @@ class Pixels:
     """Mean squared error to the patch's own pixels, in [-1, 1]."""
 
     tokens = False
+    step = None
 
     def __init__(self, grid: tuple[int, int], patch_size: int):
         self.grid, self.patch_size = grid, patch_size

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from beit_jax import checkpoint
+from beit_jax.checkpoint import find_step, read_config, restore_params
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.models.vqvae import VQVAE
 from beit_jax.tables import call
@@ -40,7 +40,8 @@ class VQVAETokens:
         checkpoint: str,
         untrained: Mapping[str, Any] = (),
     ):
-        self._path = checkpoint
+        # Settled once: a tokenizer that trains on must not change what is predicted.
+        self.step = None if checkpoint == UNTRAINED else find_step(checkpoint)
         settings, stride, size = self._settings(dict(untrained), grid, patch_size)
         self._model = call(VQVAE, settings, "config.task.target", dtype=jnp.float32)
         self.outputs = self._model.vocab
@@ -55,16 +56,16 @@ class VQVAETokens:
         self._space = PIXEL_SPACES["half"]
 
     def _settings(self, untrained, grid, patch_size) -> tuple[dict, int, int]:
-        if self._path == UNTRAINED:
+        if self.step is None:
             return untrained | {"patch_size": patch_size}, patch_size, 0
         if untrained:
             raise ValueError(
-                f"task.target.untrained is for checkpoint='untrained', not {self._path}"
+                f"task.target.untrained is for checkpoint='untrained', not {self.step}"
             )
-        config = checkpoint.read_config(self._path)
+        config = read_config(self.step)
         if config["task"]["name"] != "tokenizer":
             raise ValueError(
-                f"{self._path} is a run of task {config['task']['name']!r}; the target "
+                f"{self.step} is a run of task {config['task']['name']!r}; the target "
                 "needs one of task 'tokenizer'"
             )
         settings = dict(config["model"])
@@ -73,8 +74,8 @@ class VQVAETokens:
         return settings, settings["patch_size"], size
 
     def load_frozen(self) -> Tree:
-        if self._path != UNTRAINED:
-            saved = checkpoint.restore_params(self._path)
+        if self.step is not None:
+            saved = restore_params(self.step)
             return {"params": saved.params, **saved.model_state}
         image = jnp.zeros((1, self.image_size, self.image_size, 3))
         return jax.jit(self._model.init)(jax.random.key(0), image)

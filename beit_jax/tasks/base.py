@@ -1,5 +1,6 @@
 """What the loop knows of a task."""
 
+import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -31,13 +32,14 @@ class Task(Protocol):
 
     The gradient of `train_loss` must be that of metrics["loss"], the ratio of a sum
     and a weight: accumulation weighs its parts by that weight, so that k parts of b
-    examples give the gradient of one batch of k * b (but for model_state, which moves
-    from part to part).
+    examples give the gradient of one batch of k * b. (Not so model_state, which moves
+    from part to part, and drop path, which each part draws anew.)
     """
 
     example_spec: dict[str, jax.ShapeDtypeStruct]  # of one example, without batch axis
     headline: tuple[str, ...]  # the metrics that a person watches
     classes: int | None  # labels must be in [0, classes); None: it uses no labels
+    frozen_from: pathlib.Path | None  # the checkpoint step of the frozen weights
 
     def init(self, rng: Array, batch: Batch) -> Tree:
         """{"params": ..., "model_state": ...}, boxed with logical axes."""
@@ -61,13 +63,14 @@ class Task(Protocol):
         """Name -> (B, H, W, 3) uint8 pictures that show what was learnt; {} if none."""
 
     def warnings(self, metrics: Mapping[str, float]) -> list[str]:
-        """Sentences on what looks wrong in `metrics`; [] if nothing does."""
+        """Sentences on what looks wrong in `summarize`d metrics; [] if nothing does."""
 
 
 class Defaults:
     """The parts of a `Task` that most tasks leave empty."""
 
     classes = None
+    frozen_from = None
 
     def load_frozen(self) -> Tree:
         return {}

@@ -20,6 +20,9 @@ class Classify(base.Defaults):
       pool: "mean" of the patches (BEiT's default) or "cls".
       label_smoothing: share of the probability spread over all classes.
       head_init_scale: factor on the head's initial weights.
+
+    From scratch the encoder starts as in pre-training (normal cut at one sigma); the
+    official fine-tuning code starts it from a plain normal of 0.02.
     """
 
     headline = ("loss", "top1", "top5")

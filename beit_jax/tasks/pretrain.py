@@ -48,6 +48,7 @@ class Pretrain(base.Defaults):
         self.target = tables.build(
             TARGETS, target, "beit_jax.targets", grid=grid, patch_size=patch
         )
+        self.frozen_from = self.target.step
         self.head = TokenHead(self.target.outputs, dtype=jnp.dtype(config.dtype))
         self.slots = config.data.mask.get("max_patches")
         patches = grid[0] * grid[1]
@@ -95,9 +96,9 @@ class Pretrain(base.Defaults):
         sums = {"loss": (jnp.sum(self.target.loss(predicted, wanted) * used), count)}
         if self.target.tokens:
             hit = self.target.best(predicted) == wanted
-            share = jax.nn.one_hot(wanted, self.target.outputs) * used[..., None]
+            share = jnp.zeros(self.target.outputs).at[wanted].add(used)
             sums["accuracy"] = (jnp.sum(hit * used), count)
-            sums["token_share"] = (share.sum((0, 1)), count)
+            sums["token_share"] = (share, count)
         sums["masked_patches"] = (count, jnp.sum(batch["weight"]))
         return sums
 

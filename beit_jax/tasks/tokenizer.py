@@ -64,12 +64,13 @@ class Tokenizer(base.Defaults):
         error, commitment = error @ weight, output.quantized.loss @ weight
         images = jnp.sum(weight)
         ids = output.quantized.ids.reshape(len(image), -1)
-        uses = jax.nn.one_hot(ids, self.model.vocab).sum(1) * weight[:, None]
+        each = jnp.broadcast_to(weight[:, None], ids.shape)
+        uses = jnp.zeros(self.model.vocab).at[ids].add(each)
         return {
             "loss": (error + commitment, images),
             "mse": (error, images),
             "commitment": (commitment, images),
-            "code_share": (uses.sum(0), images * ids.shape[1]),
+            "code_share": (uses, images * ids.shape[1]),
         }
 
     def summarize(self, outputs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
@@ -93,7 +94,7 @@ class Tokenizer(base.Defaults):
         return {"reconstruction": jnp.concatenate([batch["image"], made], axis=2)}
 
     def warnings(self, metrics: Mapping[str, float]) -> list[str]:
-        share = metrics["eval/codes_used"]
+        share = metrics["codes_used"]
         if share >= COLLAPSED:
             return []
         return [

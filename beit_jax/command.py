@@ -1,0 +1,54 @@
+"""What the commands share: flags, exit codes, and errors as sentences."""
+
+import pathlib
+import sys
+import traceback
+from collections.abc import Callable
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+PREEMPTED = 75  # stopped by a signal after a save; the same command goes on
+UNUSABLE = 78  # a config, a checkpoint or data that cannot be used
+
+
+def define_flags(workdir_help: str, config_help: str) -> None:
+    """Defines --config FILE[:ARG], --config.KEY=VALUE, --workdir and --multihost."""
+    # Unlocked: `config.check` and the tables name what is wrong with a key, and know
+    # the settings that a recipe does not list.
+    config_flags.DEFINE_config_file(
+        "config", help_string=config_help, lock_config=False, accept_new_attributes=True
+    )
+    flags.DEFINE_string("workdir", None, workdir_help)
+    flags.DEFINE_bool(
+        "multihost", False, "call jax.distributed.initialize(): one process a host"
+    )
+    flags.mark_flag_as_required("workdir")
+
+
+def run(function: Callable[[flags.FlagValues], None]) -> None:
+    """Parses the flags and calls `function` with them.
+
+    A ValueError that this package raised is a sentence for the user: it is printed
+    without a traceback, and the exit code is 78.
+    """
+
+    def main(_) -> None:
+        logging.set_verbosity(logging.ERROR)
+        try:
+            if flags.FLAGS.multihost:
+                jax.distributed.initialize()
+            function(flags.FLAGS)
+        except ValueError as error:
+            if not _is_ours(error):
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(UNUSABLE)
+
+    app.run(main)
+
+
+def _is_ours(error: Exception) -> bool:
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    return pathlib.Path(__file__).parent in pathlib.Path(raised_in).resolve().parents
