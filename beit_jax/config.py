@@ -220,8 +220,8 @@ class Plan(NamedTuple):
             eval=config.eval.every_steps,
             save=config.checkpoint.every_steps,
         )
-        if plan.total < 1 or min(plan) < 0:
-            raise ValueError(f"a run needs at least one step, none negative: {plan}")
+        if plan.total < 1:
+            raise ValueError(f"epochs={config.epochs} is not a single step")
         if plan.warmup >= plan.total and config.steps is not None:
             plan = plan._replace(warmup=plan.total // 2)  # a run cut short by --steps
         if plan.warmup >= plan.total:

@@ -21,7 +21,6 @@ from beit_jax.train import Preempted, train
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 SEEDS = (0, 1, 2)
-LABELS = 5  # a class
 
 
 def recipe(name: str, data: str | None):
@@ -39,35 +38,43 @@ def recipe(name: str, data: str | None):
     return config
 
 
-def classes(data: str | None) -> int:
-    """How many classes the images have; 0 if they have none."""
-    return len(
-        sources.build(recipe("digits_tokenizer", data).data.source).info.class_names
-    )
+def count_classes(data: str | None) -> int:
+    """How many classes the images have; 0 if they have none.
+
+    Raises:
+      ValueError: images that cannot be used, or too few of a class to fine-tune on.
+    """
+    source = sources.build(recipe("digits_tokenizer", data).data.source)
+    classes = len(source.info.class_names)
+    if classes > 1:
+        sources.build(recipe("digits_finetune", data).data.source)
+    return classes
 
 
-def run(workdir: pathlib.Path, data: str | None) -> dict[str, dict]:
+def run(workdir: pathlib.Path, data: str | None, classes: int) -> dict[str, dict]:
     """Trains everything that `workdir` does not hold yet; stage -> its evaluation."""
     tokenizer, encoder = workdir / "tokenizer", workdir / "pretrain"
     results = {"tokenizer": train(recipe("digits_tokenizer", data), tokenizer)}
     config = recipe("digits_pretrain", data)
     config.task.target.checkpoint = str(tokenizer)
     results["pretrain"] = train(config, encoder)
-    if classes(data) < 2:
+    if classes < 2:
         return results
     for seed in SEEDS:
         for start, init_from in (("pretrained", str(encoder)), ("scratch", "")):
             config = recipe("digits_finetune", data)
             config.seed = config.data.source.subset_seed = seed
             config.init_from = init_from
-            config.task.classes = classes(data)
+            config.task.classes = classes
             name = f"finetune_{start}_{seed}"
-            results[name] = train(config, workdir / name)
+            results[name] = train(config, workdir / name, quiet=True)
+            print(f"{name}: top-1 {results[name]['eval/top1']:.1%}", flush=True)
     return results
 
 
 def table(results: dict[str, dict], data: str | None) -> Table:
     """What each stage reached, beside what it must beat."""
+    labels = recipe("digits_finetune", data).data.source.labels_per_class
     tokens, masked = results["tokenizer"], results["pretrain"]
     rows = Table(
         "measured on held-out images", "value", "beside", title=data or "digits"
@@ -88,7 +95,7 @@ def table(results: dict[str, dict], data: str | None) -> Table:
         if names:
             top1 = [results[name]["eval/top1"] for name in names]
             rows.add_row(
-                f"top-1 with {LABELS} labels a class, {start}",
+                f"top-1 with {labels} labels a class, {start}",
                 f"{statistics.mean(top1):.1%}",
                 "seeds " + ", ".join(f"{value:.1%}" for value in top1),
             )
@@ -100,18 +107,22 @@ def main() -> None:
     parser.add_argument("--data", help="a folder of images, or a tar of one")
     parser.add_argument("--workdir", type=pathlib.Path)
     args = parser.parse_args()
-    workdir = args.workdir or pathlib.Path("runs", "own" if args.data else "quickstart")
+    name = pathlib.Path(args.data).resolve().name if args.data else "quickstart"
+    workdir = args.workdir or pathlib.Path("runs", name)
     begun = time.perf_counter()
     # The fine-tuning runs are one program with six inputs: compile it once.
     jax.config.update("jax_compilation_cache_dir", str(workdir.resolve() / "xla_cache"))
     try:
-        results = run(workdir, args.data)
+        classes = count_classes(args.data)
+        results = run(workdir, args.data, classes)
     except Preempted as stop:
         print(f"{stop}: run ./launch/quickstart.sh again", file=sys.stderr)
         sys.exit(PREEMPTED)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     console = Console(width=100)
     console.print(table(results, args.data))
-    if classes(args.data) < 2:
+    if classes < 2:
         console.print("no class folders: fine-tuning was left out")
     print(
         f"{time.perf_counter() - begun:.0f} s. In {workdir}/*/: pictures/*.png, "

@@ -50,9 +50,9 @@ def test_perplexity_counts_the_codes_of_all_batches():
 
 def test_a_collapsed_codebook_is_told():
     task = build()
-    (sentence,) = task.warnings({"eval/codes_used": 0.05})
+    (sentence,) = task.warnings({"codes_used": 0.05})
     assert sentence.startswith("codebook collapse: 5.0% of 32 codes are in use")
-    assert task.warnings({"eval/codes_used": 0.5}) == []
+    assert task.warnings({"codes_used": 0.5}) == []
 
 
 def test_the_sums_are_those_of_the_reconstruction():
