@@ -3,9 +3,11 @@
 import json
 import os
 import pathlib
+import random
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -39,11 +41,14 @@ def training(workdir, steps: int = 200) -> subprocess.Popen:
     )
 
 
-def stop(process: subprocess.Popen, number: int) -> tuple[int, str, str]:
-    """Sends a signal as soon as the run has told of some steps."""
+def stop(
+    process: subprocess.Popen, number: int, seconds: float = 0.0
+) -> tuple[int, str, str]:
+    """Sends a signal some seconds after the run has told of its first steps."""
     for line in process.stdout:
         if line.startswith("tokenizer  "):
             break
+    time.sleep(seconds)
     process.send_signal(number)
     return finish(process)
 
@@ -56,22 +61,27 @@ def steps_told(out: str) -> list[int]:
 def test_a_terminated_run_exits_with_75_and_the_same_command_finishes_it(tmp_path):
     code, _, err = stop(training(tmp_path), signal.SIGTERM)
     assert code == 75, err
-    (saved,) = tiny.saved_steps(tmp_path)
+    saved = max(tiny.saved_steps(tmp_path))
     assert f"stopped at step {saved}; the same command goes on" in err
     assert "Traceback" not in err
     code, out, err = finish(training(tmp_path))
     assert code == 0, err
     assert min(steps_told(out)) > saved  # it did go on, not begin anew
-    assert tiny.saved_steps(tmp_path) == [200]
+    assert max(tiny.saved_steps(tmp_path)) == 200
 
 
-@pytest.mark.slow
-def test_a_killed_run_is_finished_by_the_same_command(tmp_path):
-    assert stop(training(tmp_path), signal.SIGKILL)[0] == -signal.SIGKILL
-    assert stop(training(tmp_path), signal.SIGKILL)[0] == -signal.SIGKILL
-    code, _, err = finish(training(tmp_path))
+def test_a_killed_run_ends_bit_identical(tmp_path):
+    """benchmarks/kill_resume.py does the same many times over."""
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    code, _, err = finish(training(straight))
     assert code == 0, err
-    told = [line["step"] for line in tiny.lines(tmp_path)]
+    for _ in range(2):
+        process = training(broken)
+        assert stop(process, signal.SIGKILL, random.uniform(0, 1))[0] == -signal.SIGKILL
+    code, _, err = finish(training(broken))
+    assert code == 0, err
+    assert tiny.fingerprint(broken) == tiny.fingerprint(straight)
+    told = [line["step"] for line in tiny.lines(broken)]
     assert told == sorted(set(told)) and told[-1] == 200
     assert len(told) == len([s for s in range(1, 201) if s % 2 == 0 or s % 3 == 0])
 
@@ -86,8 +96,8 @@ def test_a_misspelt_flag_fails_before_any_work(flag, advice, tmp_path):
     code, _, err = finish(
         command("train", "--config", RECIPE, flag, "--workdir", workdir)
     )
-    assert code not in (0, 75)
-    assert f'did you mean "{advice}"' in err.lower()
+    assert code == 78, err
+    assert f"did you mean '{advice}'" in err and "Traceback" not in err
     assert not workdir.exists()
 
 

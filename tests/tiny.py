@@ -59,7 +59,9 @@ def config(task: str, **changes):
         },
         optim={"accumulate": 2, "ema_decay": 0.5},
     )
-    return c.smaller(settings, **{"checkpoint__every_steps": 2, **changes})
+    return c.smaller(
+        settings, **{"checkpoint__every_steps": 2, "checkpoint__keep": 1, **changes}
+    )
 
 
 def saved_steps(workdir: pathlib.Path) -> list[int]:

@@ -6,7 +6,7 @@ import pytest
 
 from beit_jax.models.vqvae import VQVAE, depth_to_space, space_to_depth
 
-MODEL = VQVAE(vocab=64, code_dim=8, width=16, res_blocks=1)
+MODEL = VQVAE(vocab=64, code_dim=8, width=16, res_blocks=1, decay=0.9)
 KEY = jax.random.key(0)
 
 
