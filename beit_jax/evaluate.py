@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from beit_jax import checkpoint, command, sharding, state, tasks
+from beit_jax import command, sharding, state, tasks, weights
 from beit_jax import config as config_lib
 from beit_jax.data import pipeline
 from beit_jax.data.pipeline import EvalStream
@@ -128,7 +128,7 @@ def evaluate(
     Raises:
       ValueError: no checkpoint, one that does not fit, or nothing to evaluate on.
     """
-    saved = checkpoint.restore_params(path)
+    saved = weights.restore_params(path)
     if config is None:  # the checkpoint's own, on the devices that are here
         config = config_lib.from_dict(saved.config)
         config.mesh = config_lib.defaults().mesh
@@ -143,7 +143,7 @@ def evaluate(
     spec = {k: jax.ShapeDtypeStruct(*v) for k, v in stream.spec.items()}
     boxed = state.abstract_variables(task, spec)
     have = {"params": saved.params, "model_state": saved.model_state}
-    checkpoint.check_fit(have, nn.unbox(boxed), str(saved.path))
+    weights.check_fit(have, nn.unbox(boxed), str(saved.path))
     with jax.set_mesh(mesh):
         have = jax.device_put(have, sharding.shardings_of(boxed, mesh))
         frozen = jax.device_put(task.load_frozen(), sharding.replicated(mesh))

@@ -9,7 +9,7 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from beit_jax.checkpoint import flatten
+from beit_jax.weights import flatten
 
 Tree = Any
 

@@ -16,7 +16,16 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from beit_jax import checkpoint, command, optim, sharding, state, summary, tasks
+from beit_jax import (
+    checkpoint,
+    command,
+    optim,
+    sharding,
+    state,
+    summary,
+    tasks,
+    weights,
+)
 from beit_jax import config as config_lib
 from beit_jax.config import Plan
 from beit_jax.data import pipeline
@@ -163,9 +172,9 @@ def warn(task, values: Mapping[str, float], step: int, writer, meter) -> None:
 
 def warm_start(config: ConfigDict, task, fresh: TrainState) -> tuple[TrainState, str]:
     """A fresh state with the parameters of `config.init_from`, and a report."""
-    other = checkpoint.restore_params(config.init_from)
+    other = weights.restore_params(config.init_from)
     keep_fresh = tuple(filter(None, config.init_fresh.split(",")))
-    params, report = checkpoint.warm_start(
+    params, report = weights.merge(
         fresh.params, task.adapt(other.params), keep_fresh, other.path
     )
     ema = None if fresh.ema is None else jax.tree.map(jnp.copy, params)

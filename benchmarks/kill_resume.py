@@ -32,8 +32,8 @@ os.environ |= {
 import numpy as np  # noqa: E402
 import orbax.checkpoint as ocp  # noqa: E402
 
-from beit_jax.checkpoint import find_step, flatten  # noqa: E402
 from beit_jax.train import train  # noqa: E402
+from beit_jax.weights import find_step, flatten  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parents[1]
 

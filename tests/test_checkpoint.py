@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beit_jax import checkpoint
+from beit_jax import weights
 from beit_jax.checkpoint import Checkpointer
 from beit_jax.state import TrainState
 from tests import tiny
@@ -142,7 +142,7 @@ def test_what_no_save_finished_does_not_count(tmp_path):
     shutil.copytree(directory / "2", directory / "9")
     (directory / "9" / "commit_success.txt").unlink()  # a kill in the middle of a save
     (directory / "7").mkdir()
-    assert checkpoint.find_step(tmp_path) == directory / "2"
+    assert weights.find_step(tmp_path) == directory / "2"
     with opened(tmp_path, keep=2) as run:
         assert int(restored(run)[0].step) == 2
         run.save(9, state(9), POSITION | {"step": 9})
@@ -154,22 +154,22 @@ def test_a_step_is_found_from_anywhere_near_it(tmp_path):
     save(tmp_path, {2: None, 10: None}, keep=2)
     newest = (tmp_path / "checkpoints" / "10").resolve()
     for near in (tmp_path, newest.parent, newest, str(tmp_path)):
-        assert checkpoint.find_step(near) == newest
-    assert checkpoint.find_step(newest.parent / "2").name == "2"
+        assert weights.find_step(near) == newest
+    assert weights.find_step(newest.parent / "2").name == "2"
 
 
 def test_no_checkpoint_is_an_error_that_says_where_to_point(tmp_path):
     for nothing in (tmp_path, tmp_path / "not" / "there"):
         words = re.escape(f"no checkpoint in {nothing}") + ".*work directory"
         with pytest.raises(ValueError, match=words):
-            checkpoint.find_step(nothing)
+            weights.find_step(nothing)
 
 
 @pytest.mark.parametrize("ema", [True, False])
 def test_the_averaged_weights_are_given_where_they_were_kept(ema, tmp_path):
     with opened(tmp_path) as run:
         run.save(4, state(4, ema), POSITION | {"step": 4})
-    other = checkpoint.restore_params(tmp_path)
+    other = weights.restore_params(tmp_path)
     assert other.path.name == "4" and other.config["task"]["name"] == "classify"
     assert other.model_state == {}
     np.testing.assert_array_equal(other.params["b"], np.full(3, 4.5 if ema else 4.0))

@@ -30,7 +30,7 @@ MAY_IMPORT = {
         "data.pipeline",
         "config",
         "state",
-        "checkpoint",
+        "weights",
     },
     "state": {"tasks", "sharding", "optim", "config"},
     "optim": {"config"},

@@ -14,8 +14,8 @@ import pytest
 
 from beit_jax import config as config_lib
 from beit_jax import optim
-from beit_jax.checkpoint import flatten
 from beit_jax.config import Plan
+from beit_jax.weights import flatten
 from tests.models import official
 
 GOLDEN = json.loads(

@@ -14,8 +14,8 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from beit_jax import config as config_lib
 from beit_jax import sharding, state, tasks
-from beit_jax.checkpoint import flatten
 from beit_jax.models.vit import VARIANTS
+from beit_jax.weights import flatten
 
 GOLDEN = pathlib.Path(__file__).with_name("golden") / "sharding.json"
 

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from beit_jax.checkpoint import find_step, read_config, restore_params
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.models.vqvae import VQVAE
 from beit_jax.tables import call
+from beit_jax.weights import find_step, read_config, restore_params
 
 Array = jax.Array
 Tree = Any

@@ -1,0 +1,184 @@
+"""Weights in checkpoints: finding them, reading them, putting them to other use.
+
+One Orbax step holds `state` (arrays), `position` (how far, in which data) and `config`
+(what the run was).
+"""
+
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from beit_jax.tables import nearest
+
+Tree = Any
+
+HANDLERS = {
+    "state": ocp.PyTreeCheckpointHandler,
+    "position": ocp.JsonCheckpointHandler,
+    "config": ocp.JsonCheckpointHandler,
+}
+
+
+def flatten(tree: Tree) -> dict[str, Any]:
+    """Path ("encoder/blocks/norm1/scale") -> leaf."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): x for p, x in leaves}
+
+
+def open_manager(directory: pathlib.Path, **options: Any) -> ocp.CheckpointManager:
+    """Orbax over the steps below `directory`; only committed ones count."""
+    mode = ocp.options.AtomicityMode.COMMIT_FILE
+    return ocp.CheckpointManager(
+        directory,
+        options=ocp.CheckpointManagerOptions(
+            atomicity_options=ocp.options.AtomicityOptions(mode=mode), **options
+        ),
+        item_handlers={name: handler() for name, handler in HANDLERS.items()},
+    )
+
+
+def check_fit(have: Tree, want: Tree, where: str) -> None:
+    """Raises ValueError with a table of parameter, have, want unless shapes agree."""
+    have, want = flatten(have), flatten(want)
+    rows = [
+        f"  {path}: have {_form(have.get(path))}, want {_form(want.get(path))}"
+        for path in sorted(have.keys() | want.keys())
+        if _form(have.get(path)) != _form(want.get(path))
+    ]
+    if rows:
+        raise ValueError(f"{where} does not fit this run:\n" + "\n".join(rows))
+
+
+def _form(leaf: Any) -> str:
+    return (
+        "nothing" if leaf is None else f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"
+    )
+
+
+class Restored(NamedTuple):
+    """What another run's checkpoint gives; arrays on the host."""
+
+    path: pathlib.Path  # of the step
+    params: Tree  # the running average where the run kept one
+    model_state: Tree
+    config: dict[str, Any]
+
+
+def find_step(path: str | pathlib.Path) -> pathlib.Path:
+    """The directory of one committed step.
+
+    Args:
+      path: that directory, its parent, or a work directory; the newest step is taken.
+
+    Raises:
+      ValueError: there is none.
+    """
+    path = pathlib.Path(path).expanduser().resolve()
+    if path.name.isdigit() and (path / "commit_success.txt").exists():
+        return path
+    parent = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    steps = [
+        p.parent for p in parent.glob("*/commit_success.txt") if p.parent.name.isdigit()
+    ]
+    if not steps:
+        raise ValueError(
+            f"no checkpoint in {path}; name a work directory, its checkpoints/ or one "
+            "step in it (has the run that writes it finished a save?)"
+        )
+    return max(steps, key=lambda step: int(step.name))
+
+
+def read_config(path: str | pathlib.Path) -> dict[str, Any]:
+    """The config of the run that wrote a checkpoint; reads no arrays."""
+    step = find_step(path)
+    with _reader(step) as manager:
+        want = ocp.args.Composite(config=ocp.args.JsonRestore())
+        return manager.restore(int(step.name), args=want)["config"]
+
+
+def restore_params(path: str | pathlib.Path) -> Restored:
+    """Parameters and mutable state, without the optimizer's."""
+    step = find_step(path)
+    with _reader(step) as manager:
+        tree = manager.item_metadata(int(step.name))["state"].tree
+        weights = "params" if tree["ema"] is None else "ema"
+        item = {name: tree[name] for name in (weights, "model_state")}
+        restore = ocp.args.PyTreeRestore(
+            item=item,
+            restore_args=jax.tree.map(
+                lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item
+            ),
+            partial_restore=True,
+        )
+        want = ocp.args.Composite(state=restore, config=ocp.args.JsonRestore())
+        saved = manager.restore(int(step.name), args=want)
+    state = saved["state"]
+    return Restored(step, state[weights], state["model_state"] or {}, saved["config"])
+
+
+def _reader(step: pathlib.Path) -> ocp.CheckpointManager:
+    return open_manager(step.parent, read_only=True)
+
+
+def _ends(path: str) -> list[int]:
+    """Where the path "a/b/c" may be cut: after a, after b, after c."""
+    return [i for i, letter in enumerate(path) if letter == "/"] + [len(path)]
+
+
+def merge(
+    fresh: Tree, taken: Tree, keep_fresh: tuple[str, ...], where: pathlib.Path
+) -> tuple[Tree, str]:
+    """`fresh` parameters with those of another run in their places.
+
+    Args:
+      keep_fresh: prefixes of paths that keep their fresh values.
+      where: the checkpoint's path, for messages.
+
+    Returns:
+      The parameters, and a report of what was taken, is fresh, was left behind.
+
+    Raises:
+      ValueError: shapes differ (lists parameter, have, want), or nothing matches.
+    """
+    source, target = flatten(taken), flatten(fresh)
+    kept = [
+        p for p in target if any(p == k or p.startswith(k + "/") for k in keep_fresh)
+    ]
+    begins = {path[:at] for path in target for at in _ends(path)}
+    for prefix in keep_fresh:
+        if prefix not in begins:
+            raise ValueError(
+                f"init_fresh={prefix!r}: no parameter is or begins so"
+                f"{nearest(prefix, begins)}"
+            )
+    both = [path for path in target if path in source and path not in kept]
+    wrong = [
+        f"  {path}: have {list(source[path].shape)}, want {list(target[path].shape)}"
+        for path in both
+        if source[path].shape != target[path].shape
+    ]
+    if wrong:
+        raise ValueError(
+            f"{where} does not fit:\n" + "\n".join(wrong) + "\nChange the model, or "
+            "name these parameters (or what they begin with) in init_fresh"
+        )
+    if not both:
+        raise ValueError(
+            f"{where} has no parameter of this model, only {', '.join(sorted(source))}"
+        )
+
+    def pick(path, leaf):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if name not in both:
+            return leaf
+        return jax.device_put(source[name].astype(leaf.dtype), leaf.sharding)
+
+    rest = [path for path in target if path not in both]
+    left = [path for path in source if path not in both]
+    report = f"from {where}: took {len(both)} parameters"
+    report += f"; fresh: {', '.join(rest)}" if rest else "; nothing is fresh"
+    report += f"; left behind: {', '.join(left)}" if left else ""
+    return jax.tree_util.tree_map_with_path(pick, fresh), report
