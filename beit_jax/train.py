@@ -4,22 +4,19 @@ import pathlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from absl import flags
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from beit_jax import (
     checkpoint,
     command,
-    optim,
     sharding,
     state,
     summary,
@@ -37,8 +34,9 @@ from beit_jax.evaluate import (
 )
 from beit_jax.metrics import Meter, Writer, read_last
 from beit_jax.state import TrainState
+from beit_jax.step import make_update
 from beit_jax.tables import nearest
-from beit_jax.tasks.base import Aux, Context, means
+from beit_jax.tasks.base import means
 
 Tree = Any
 
@@ -179,79 +177,6 @@ def warm_start(config: ConfigDict, task, fresh: TrainState) -> tuple[TrainState,
     )
     ema = None if fresh.ema is None else jax.tree.map(jnp.copy, params)
     return fresh.replace(params=params, ema=ema), report
-
-
-def make_update(
-    task,
-    tx: optax.GradientTransformation,
-    config: ConfigDict,
-    plan: Plan,
-    shardings: TrainState,
-    mesh: Mesh,
-) -> Callable[[TrainState, Tree, Tree], tuple[TrainState, Tree]]:
-    """The compiled step: (state, frozen, global batch) -> (next state, metric sums).
-
-    The given state's buffers are reused for the next one.
-    """
-    parts, decay = config.optim.accumulate, config.optim.ema_decay
-
-    def gradients(params, batch, ctx: Context) -> tuple[Tree, Aux]:
-        return jax.grad(
-            lambda params: task.train_loss(params, batch, ctx), has_aux=True
-        )(params)
-
-    def accumulated(params, batch, ctx: Context) -> tuple[Tree, Aux]:
-        """Weighs each part by what its loss counts: equal to one large batch."""
-
-        def one(carry, part):
-            total, model_state = carry
-            index, batch = part
-            rng = jax.random.fold_in(ctx.rng, index)
-            grads, aux = gradients(
-                params, batch, ctx._replace(rng=rng, model_state=model_state)
-            )
-            weight = aux.metrics["loss"][1]
-            total = jax.tree.map(lambda t, g: t + weight * g, total, grads)
-            return (total, aux.model_state), aux.metrics
-
-        # Every device keeps its own examples: part i takes rows i, i + parts, ...
-        split = {
-            k: v.reshape(-1, parts, *v.shape[1:]).swapaxes(0, 1)
-            for k, v in batch.items()
-        }
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        (total, model_state), metrics = jax.lax.scan(
-            one, (zeros, ctx.model_state), (jnp.arange(parts), split)
-        )
-        metrics = jax.tree.map(lambda m: jnp.sum(m, axis=0), metrics)
-        weight = jnp.maximum(metrics["loss"][1], 1e-9)
-        return jax.tree.map(lambda g: g / weight, total), Aux(metrics, model_state)
-
-    def update(now: TrainState, frozen: Tree, batch: Tree, key):
-        rng = jax.random.fold_in(key, now.step)
-        ctx = Context(now.step, rng, now.model_state, frozen)
-        compute = gradients if parts == 1 else accumulated
-        grads, aux = compute(now.params, batch, ctx)
-        updates, opt_state = tx.update(grads, now.opt_state, now.params)
-        params = optax.apply_updates(now.params, updates)
-        ema = now.ema
-        if ema is not None:
-            ema = optax.incremental_update(params, ema, 1 - decay)
-        rate = optim.warmup_cosine(now.step, plan, config.optim.lr, config.optim.min_lr)
-        metrics = aux.metrics | {
-            "grad_norm": (optax.global_norm(grads), 1.0),
-            "update_norm": (optax.global_norm(updates), 1.0),
-            "learning_rate": (rate, 1.0),
-        }
-        return TrainState(
-            now.step + 1, params, opt_state, aux.model_state, ema
-        ), metrics
-
-    everywhere = sharding.replicated(mesh)
-    step = jax.jit(update, donate_argnums=0, out_shardings=(shardings, everywhere))
-    # An argument, not a constant: other seeds find the program in XLA's cache.
-    key = jax.random.key(config.seed)
-    return lambda now, frozen, batch: step(now, frozen, batch, key)
 
 
 def digest(task, window: list, step: int) -> dict[str, float]:

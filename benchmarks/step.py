@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from beit_jax import config as c
-from beit_jax import sharding, state, summary, tasks, train
+from beit_jax import sharding, state, step, summary, tasks
 
 MODELS = {
     "tiny": {"image_size": 32, "patch_size": 4, "dim": 96, "depth": 4, "heads": 4},
@@ -68,7 +68,7 @@ def measure(config, steps: int) -> dict[str, float]:
     with jax.set_mesh(mesh):
         now, shardings, tx = state.create(task, config, plan, mesh, batch)
         frozen = jax.device_put(task.load_frozen(), sharding.replicated(mesh))
-        update = train.make_update(task, tx, config, plan, shardings, mesh)
+        update = step.make_update(task, tx, config, plan, shardings, mesh)
         batch = sharding.put_batch(batch, mesh)
         flops = summary.count_flops(update, now, frozen, batch)
         begun = time.perf_counter()

@@ -17,7 +17,7 @@ from beit_jax import state as state_lib
 from beit_jax.checkpoint import Checkpointer
 from beit_jax.config import Plan
 from beit_jax.data import pipeline
-from beit_jax.train import make_update
+from beit_jax.step import make_update
 from tests import tiny
 
 MESHES = {"one": (1, 1, 1), "data": (8, 1, 1), "fsdp": (2, 4, 1), "all": (2, 2, 2)}

@@ -14,15 +14,24 @@ LEAVES = {"tables"}
 # allows everything below it.
 MAY_IMPORT = {
     "models": {"models", "sharding.partitioned", "sharding.constrain"},
-    # Frozen tokenizers are restored through checkpoint.
-    "targets": {"targets", "models", "checkpoint", "tasks.base"}
+    # Frozen tokenizers are restored through weights.
+    "targets": {"targets", "models", "weights", "tasks.base"}
     | {"sharding.partitioned", "sharding.constrain"},
     "heads": {"heads", "models", "tasks.base"}
     | {"sharding.partitioned", "sharding.constrain"},
     "data": {"data"},
     "tasks": {"tasks.base", "tasks.encoders", "models", "sharding", "targets", "heads"},
     "train": {"command", "tasks", "sharding", "data.pipeline", "evaluate"}
-    | {"config", "state", "optim", "checkpoint", "metrics", "summary"},
+    | {
+        "config",
+        "state",
+        "step",
+        "weights",
+        "optim",
+        "checkpoint",
+        "metrics",
+        "summary",
+    },
     "evaluate": {
         "command",
         "tasks",
@@ -34,8 +43,10 @@ MAY_IMPORT = {
     },
     "state": {"tasks", "sharding", "optim", "config"},
     "optim": {"config"},
-    "checkpoint": {"sharding"},
-    "summary": {"checkpoint"},
+    "checkpoint": {"weights"},
+    "summary": {"weights"},
+    "step": {"tasks.base", "sharding", "optim", "config", "state"},
+    "weights": set(),
     "metrics": set(),
     "command": set(),
     "config": set(),

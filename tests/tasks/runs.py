@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from beit_jax import optim, sharding, state, tasks, train
+from beit_jax import optim, sharding, state, step, tasks
 from beit_jax.config import Plan
 from beit_jax.tasks.base import Context
 from tests import tiny
@@ -92,7 +92,7 @@ def updating(task, config: ConfigDict, params, ctx: Context):
     now = state.TrainState(ctx.step, params, zeros, ctx.model_state, None)
     mesh = sharding.make_mesh({}, jax.devices()[:1])
     where = jax.tree.map(lambda _: sharding.replicated(mesh), now)
-    return now, train.make_update(task, tx, config, plan, where, mesh)
+    return now, step.make_update(task, tx, config, plan, where, mesh)
 
 
 def assert_gradients_equal(got, wanted):

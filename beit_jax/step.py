@@ -1,0 +1,96 @@
+"""The compiled training step: gradients, accumulation, update."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from beit_jax import optim, sharding
+from beit_jax.config import Plan
+from beit_jax.state import TrainState
+from beit_jax.tasks.base import Aux, Context
+
+Tree = Any
+
+
+def make_update(
+    task,
+    tx: optax.GradientTransformation,
+    config: ConfigDict,
+    plan: Plan,
+    shardings: TrainState,
+    mesh: Mesh,
+) -> Callable[[TrainState, Tree, Tree], tuple[TrainState, Tree]]:
+    """The compiled step: (state, frozen, global batch) -> (next state, metric sums).
+
+    The given state's buffers are reused for the next one.
+    """
+    settings = config.optim
+
+    def update(now: TrainState, frozen: Tree, batch: Tree, key):
+        rng = jax.random.fold_in(key, now.step)
+        ctx = Context(now.step, rng, now.model_state, frozen)
+        grads, aux = accumulated(task, settings.accumulate, now.params, batch, ctx)
+        updates, opt_state = tx.update(grads, now.opt_state, now.params)
+        params = optax.apply_updates(now.params, updates)
+        ema = now.ema
+        if ema is not None:
+            ema = optax.incremental_update(params, ema, 1 - settings.ema_decay)
+        rate = optim.warmup_cosine(now.step, plan, settings.lr, settings.min_lr)
+        metrics = aux.metrics | {
+            "grad_norm": (optax.global_norm(grads), 1.0),
+            "update_norm": (optax.global_norm(updates), 1.0),
+            "learning_rate": (rate, 1.0),
+        }
+        after = TrainState(now.step + 1, params, opt_state, aux.model_state, ema)
+        return after, metrics
+
+    everywhere = sharding.replicated(mesh)
+    step = jax.jit(update, donate_argnums=0, out_shardings=(shardings, everywhere))
+    # An argument, not a constant: other seeds find the program in XLA's cache.
+    key = jax.random.key(config.seed)
+    return lambda now, frozen, batch: step(now, frozen, batch, key)
+
+
+def gradients(task, params: Tree, batch: Tree, ctx: Context) -> tuple[Tree, Aux]:
+    """Gradients of `task.train_loss` with respect to `params`."""
+    return jax.grad(task.train_loss, has_aux=True)(params, batch, ctx)
+
+
+def accumulated(
+    task, parts: int, params: Tree, batch: Tree, ctx: Context
+) -> tuple[Tree, Aux]:
+    """The same in `parts` passes, one after the other, over parts of the batch.
+
+    Each is weighed by what its loss counts, so that the sum is the gradient of the one
+    large batch.
+    """
+    if parts == 1:
+        return gradients(task, params, batch, ctx)
+
+    def one(carry, part):
+        total, model_state = carry
+        index, batch = part
+        rng = jax.random.fold_in(ctx.rng, index)
+        ctx_of_part = ctx._replace(rng=rng, model_state=model_state)
+        grads, aux = gradients(task, params, batch, ctx_of_part)
+        weight = aux.metrics["loss"][1]
+        total = jax.tree.map(lambda t, g: t + weight * g, total, grads)
+        return (total, aux.model_state), aux.metrics
+
+    # Every device keeps its own examples: part i takes rows i, i + parts, ...
+    split = {
+        name: value.reshape(-1, parts, *value.shape[1:]).swapaxes(0, 1)
+        for name, value in batch.items()
+    }
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    (total, model_state), metrics = jax.lax.scan(
+        one, (zeros, ctx.model_state), (jnp.arange(parts), split)
+    )
+    metrics = jax.tree.map(lambda m: jnp.sum(m, axis=0), metrics)
+    weight = jnp.maximum(metrics["loss"][1], 1e-9)
+    return jax.tree.map(lambda g: g / weight, total), Aux(metrics, model_state)
