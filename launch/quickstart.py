@@ -12,6 +12,7 @@ import sys
 import time
 
 import jax
+from absl import logging
 from rich.console import Console
 from rich.table import Table
 
@@ -23,12 +24,12 @@ CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 SEEDS = (0, 1, 2)
 
 
-def recipe(name: str, data: str | None):
-    """The recipe of `configs/name.py`, on the images in `data` if that is given."""
+def recipe(name: str, data: str | None, arg: str = ""):
+    """The recipe of `configs/name.py:arg`, on the images in `data` if that is given."""
     spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    config = module.get_config()
+    config = module.get_config(arg)
     if data:
         folder = {"name": "folder", "path": data}
         labels = config.data.source.get("labels_per_class", 0)
@@ -51,18 +52,20 @@ def count_classes(data: str | None) -> int:
     return classes
 
 
-def run(workdir: pathlib.Path, data: str | None, classes: int) -> dict[str, dict]:
+def run(
+    workdir: pathlib.Path, data: str | None, classes: int, arg: str = ""
+) -> dict[str, dict]:
     """Trains everything that `workdir` does not hold yet; stage -> its evaluation."""
     tokenizer, encoder = workdir / "tokenizer", workdir / "pretrain"
-    results = {"tokenizer": train(recipe("digits_tokenizer", data), tokenizer)}
-    config = recipe("digits_pretrain", data)
+    results = {"tokenizer": train(recipe("digits_tokenizer", data, arg), tokenizer)}
+    config = recipe("digits_pretrain", data, arg)
     config.task.target.checkpoint = str(tokenizer)
     results["pretrain"] = train(config, encoder)
     if classes < 2:
         return results
     for seed in SEEDS:
         for start, init_from in (("pretrained", str(encoder)), ("scratch", "")):
-            config = recipe("digits_finetune", data)
+            config = recipe("digits_finetune", data, arg)
             config.seed = config.data.source.subset_seed = seed
             config.init_from = init_from
             config.task.classes = classes
@@ -106,15 +109,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", help="a folder of images, or a tar of one")
     parser.add_argument("--workdir", type=pathlib.Path)
+    parser.add_argument("--tiny", action="store_true", help="a few steps of everything")
     args = parser.parse_args()
     name = pathlib.Path(args.data).resolve().name if args.data else "quickstart"
-    workdir = args.workdir or pathlib.Path("runs", name)
+    arg = "tiny" if args.tiny else ""
+    workdir = args.workdir or pathlib.Path("runs", name + arg)
+    logging.set_verbosity(logging.ERROR)  # Orbax tells much
     begun = time.perf_counter()
     # The fine-tuning runs are one program with six inputs: compile it once.
     jax.config.update("jax_compilation_cache_dir", str(workdir.resolve() / "xla_cache"))
     try:
         classes = count_classes(args.data)
-        results = run(workdir, args.data, classes)
+        results = run(workdir, args.data, classes, arg)
     except Preempted as stop:
         print(f"{stop}: run ./launch/quickstart.sh again", file=sys.stderr)
         sys.exit(PREEMPTED)
