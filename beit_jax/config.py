@@ -6,7 +6,6 @@ open here: what they take depends on their `name` and is checked where they are 
 before any work.
 """
 
-import json
 import math
 import pathlib
 from collections.abc import Mapping
@@ -234,11 +233,6 @@ class Plan(NamedTuple):
 
 def save(config: ConfigDict, path: pathlib.Path) -> None:
     path.write_text(config.to_json(indent=2) + "\n")
-
-
-def load(path: pathlib.Path) -> ConfigDict:
-    """The config that `save` wrote, checked."""
-    return from_dict(json.loads(path.read_text()))
 
 
 def from_dict(values: Mapping[str, Any]) -> ConfigDict:

@@ -65,10 +65,11 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
     stream = pipeline.train_stream(config.data, task.example_spec, config.seed)
     tests = evaluation_stream(config, task)
     check_classes(task, stream, tests)
-    plan = Plan.from_config(config, stream.info.num_examples / config.data.batch_size)
+    steps_per_epoch = stream.info.num_examples / config.data.batch_size
+    plan = Plan.from_config(config, steps_per_epoch)
     check_best(config, task, stream.spec, tests)
     position = {"examples": stream.info.num_examples}
-    notes = unused_settings(config, plan)
+    notes = unused_settings(config, plan, steps_per_epoch)
     if task.frozen_from:
         position["frozen_step"] = int(task.frozen_from.name)
         notes.append(f"frozen weights from {task.frozen_from}")
@@ -110,19 +111,15 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
                     values = digest(task, window, step)
                     values |= meter.speed(step, config.data.batch_size)
                     window.clear()
-                    writer.scalars(step, values)
-                    meter.report(step, values, task.headline)
-                    warn(task, values, step, writer, meter)
+                    tell(task, values, step, writer, meter)
                 measured = None
                 if measuring:
                     measured = metrics = evaluator.measure(now, frozen, tests, shard)
                     pictures = evaluator.paint(
                         now, frozen, tests, shard, config.eval.pictures
                     )
-                    writer.scalars(step, metrics)
+                    tell(task, metrics, step, writer, meter)
                     writer.pictures(step, pictures)
-                    meter.report(step, metrics, task.headline)
-                    warn(task, metrics, step, writer, meter)
                 if saving:
                     run.save(step, now, position | {"step": step}, measured)
                 if ending:
@@ -150,18 +147,25 @@ def check_best(config: ConfigDict, task, spec, tests) -> None:
             )
 
 
-def unused_settings(config: ConfigDict, plan: Plan) -> list[str]:
+def unused_settings(
+    config: ConfigDict, plan: Plan, steps_per_epoch: float
+) -> list[str]:
     """Sentences on durations that a config gives and the run does not follow."""
     notes = []
     if config.steps is not None and config.epochs is not None:
         notes.append(f"epochs={config.epochs} is not used, steps={config.steps} is")
-    if config.optim.warmup_steps not in (None, plan.warmup):
+    asked = config.optim.warmup_steps
+    if asked is None:
+        asked = config.optim.warmup_epochs * steps_per_epoch
+    if asked > plan.warmup:
         notes.append(f"warm-up cut to {plan.warmup} steps, half of the run")
     return notes
 
 
-def warn(task, values: Mapping[str, float], step: int, writer, meter) -> None:
-    """Says aloud what the task finds wrong in metrics of training or evaluation."""
+def tell(task, values: Mapping[str, float], step: int, writer, meter) -> None:
+    """Writes and shows metrics, and says aloud what the task finds wrong in them."""
+    writer.scalars(step, values)
+    meter.report(step, values, task.headline)
     plain = {name.split("/")[-1]: value for name, value in values.items()}
     for sentence in task.warnings(plain):
         writer.warning(step, sentence)

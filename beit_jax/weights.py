@@ -22,10 +22,14 @@ HANDLERS = {
 }
 
 
+def name_of(path: tuple) -> str:
+    """A path in a tree as "encoder/blocks/norm1/scale"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
 def flatten(tree: Tree) -> dict[str, Any]:
-    """Path ("encoder/blocks/norm1/scale") -> leaf."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(p, simple=True, separator="/"): x for p, x in leaves}
+    """Name of the path -> leaf."""
+    return {name_of(p): x for p, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def open_manager(directory: pathlib.Path, **options: Any) -> ocp.CheckpointManager:
@@ -171,7 +175,7 @@ def merge(
         )
 
     def pick(path, leaf):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = name_of(path)
         if name not in both:
             return leaf
         return jax.device_put(source[name].astype(leaf.dtype), leaf.sharding)

@@ -21,19 +21,18 @@ import sys
 import tempfile
 import time
 
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from beit_jax.train import train
+from beit_jax.weights import find_step, flatten
+
 # Compiled programs are kept: only a chain's first start waits for the compiler.
 CACHE = tempfile.mkdtemp(prefix="kill_resume_cache_")
-os.environ |= {
-    "JAX_COMPILATION_CACHE_DIR": CACHE,
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-}
-
-import numpy as np  # noqa: E402
-import orbax.checkpoint as ocp  # noqa: E402
-
-from beit_jax.train import train  # noqa: E402
-from beit_jax.weights import find_step, flatten  # noqa: E402
+jax.config.update("jax_compilation_cache_dir", CACHE)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 ROOT = pathlib.Path(__file__).parents[1]
 

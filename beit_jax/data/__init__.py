@@ -3,11 +3,6 @@
 Every batch is a pure function of (seed, step). No JAX here: TensorFlow and numpy only.
 """
 
-import os
-
-# TensorFlow's start-up notices would otherwise open every log.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import tensorflow as tf
 
 # The accelerators belong to JAX; TensorFlow would take all of a GPU's memory.
