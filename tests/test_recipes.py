@@ -31,7 +31,7 @@ def test_a_recipe_trains_and_can_be_measured_again(path, tmp_path):
     metrics = train(config, tmp_path, quiet=True)
 
     assert metrics and all(name.startswith("eval/") for name in metrics)
-    assert c.load(tmp_path / "config.json") == config
+    assert c.from_dict(json.loads((tmp_path / "config.json").read_text())) == config
     assert tiny.saved_steps(tmp_path)[-1] == config.steps
     assert evaluate(tmp_path) == metrics
     assert train(config, tmp_path, quiet=True) == metrics  # complete: trains no more
