@@ -21,13 +21,14 @@ setup(
         "absl-py>=2.1,<3",
         "chex>=0.1.90,<0.2",
         "flax>=0.12,<0.13",
+        "google-crc32c>=1.5,<2",  # checksums of TFRecord files
         "jax>=0.10,<0.12",
         "matplotlib>=3.9,<4",
         "ml-collections>=1.1,<2",
         "numpy>=2.0,<3",
         "optax>=0.2.6,<0.3",
         "orbax-checkpoint>=0.12,<0.13",
-        "pillow>=11",  # digits are enlarged and pictures written with it
+        "pillow>=11",  # decodes and augments images as the official code does
         "rich>=14,<16",  # progress bar and tables
         "scikit-learn>=1.5,<2",  # carries the digits of the first run
         "scipy>=1.13,<2",

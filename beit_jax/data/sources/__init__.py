@@ -4,18 +4,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from beit_jax import tables
-from beit_jax.data.sources import digits, folder, synthetic
-from beit_jax.data.sources.base import Info, Source
+from beit_jax.data.sources import digits, folder, listing, mixture, synthetic, tfds
+from beit_jax.data.sources.base import BadExample, DataError, Info, Record, Source
 
-__all__ = ["SOURCES", "Info", "Source", "build"]
+__all__ = ["SOURCES", "BadExample", "DataError", "Info", "Record", "Source", "build"]
 
 SOURCES = {
     "digits": digits.Digits,
     "folder": folder.Folder,
+    "list": listing.Listing,
+    "mixture": mixture.Mixture,
     "synthetic": synthetic.Synthetic,
+    "tfds": tfds.Tfds,
 }
 
 
 def build(spec: Mapping[str, Any]) -> Source:
     """The source `spec["name"]` with the rest of `spec` as its settings."""
-    return tables.build(SOURCES, spec, "beit_jax.data.sources")
+    return tables.build(SOURCES, spec, "beit_jax.data.sources", build=build)

@@ -1,59 +1,93 @@
-"""What a source of examples is, and the subsets that all of them offer."""
+"""What a source of examples is: facts about it, and examples read by index."""
 
-from typing import NamedTuple, Protocol
+import zlib
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from beit_jax.data import draws
+
+
+class DataError(ValueError):
+    """Data that cannot be used; a command that it ends exits with this code."""
+
+    exit_code = 65
+
+
+class BadExample(DataError):
+    """One example that cannot be used."""
+
 
 class Info(NamedTuple):
-    """Facts about a source; `class_names` is empty when there are no labels."""
+    """Facts about a source.
+
+    Attributes:
+      class_names: empty when there are no labels.
+      digest: CRC-32 of the examples' names and labels in order. Checkpoints record it,
+        and a resume on other data is refused.
+    """
 
     name: str
     num_examples: int
     class_names: tuple[str, ...]
+    digest: int
 
 
-class Source(Protocol):
-    """Examples that can be read by index; the pipeline shuffles and decodes.
+class Record(NamedTuple):
+    """One example as it is stored; what a source does not have is None.
 
     Attributes:
-      info: facts.
-      stacked: all images have one size, and `read` takes (B,) indices too and returns
-        stacked images. The pipeline then works on whole batches, far faster.
+      image: an encoded image, or (H, W, 3) uint8.
+      label: in [0, C).
+      label_map: an encoded image of one channel, or (H, W) integers.
+      boxes: (M, 4) float32 top, left, bottom, right in pixels.
+      classes: (M,) int32, those of the boxes.
     """
+
+    image: bytes | np.ndarray
+    label: int | None = None
+    label_map: bytes | np.ndarray | None = None
+    boxes: np.ndarray | None = None
+    classes: np.ndarray | None = None
+
+
+class Source:
+    """Examples that can be read by index; the pipeline shuffles and decodes."""
 
     info: Info
-    stacked: bool
 
-    def read(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Example `index`, an int64 in [0, num_examples), in graph mode.
+    def read(self, index: int) -> Record:
+        """Example `index` in [0, num_examples). Many threads may read at once.
 
-        Returns:
-          image: (H, W, 3) uint8, or a string scalar with an encoded image.
-          label: int32 in [0, C); 0 when there are no classes.
+        Raises:
+          BadExample: it is missing, damaged or has an impossible label.
         """
+        raise NotImplementedError
 
     def describe(self, index: int) -> str:
-        """The example's name in error messages: its file, say."""
+        """The example's name in messages: its file, say."""
+        raise NotImplementedError
+
+    def order(self, seed: int, counter: tf.Tensor) -> tf.Tensor:
+        """Which examples the training counters show, in graph mode.
+
+        Every epoch is another permutation of all examples.
+
+        Args:
+          seed: of the run.
+          counter: () or (B,) int64, examples since the start of training.
+
+        Returns:
+          Like `counter`, indices of examples.
+        """
+        count = self.info.num_examples
+        epoch = counter // count
+        return draws.shuffled(counter % count, count, seed, epoch=epoch)
 
 
-def few_per_class(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Sorted indices of `count` random examples of each class.
-
-    For one seed, the choice for a smaller count is part of that for a larger one.
-
-    Raises:
-      ValueError: a class has fewer examples.
-    """
-    # RandomState, because numpy promises that its numbers never change.
-    order = np.random.RandomState(seed).permutation(len(labels))
-    chosen = []
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        if len(members) < count:
-            raise ValueError(
-                f"labels_per_class={count}, but class {label} has {len(members)} images"
-            )
-        chosen.append(members[:count])
-    return np.sort(np.concatenate(chosen))
+def digest(names: Iterable[str], labels: np.ndarray) -> int:
+    """CRC-32 of names and labels in their order."""
+    words = "\0".join(names).encode("utf-8", "surrogateescape")
+    return zlib.crc32(np.asarray(labels, "<i8").tobytes(), zlib.crc32(words))

@@ -1,23 +1,21 @@
 """Handwritten digits that come inside scikit-learn: real data with no download."""
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
-from beit_jax.data.sources.base import Info, few_per_class
+from beit_jax.data.sources.base import Info, Record, Source, digest
+from beit_jax.data.sources.subset import Subset
 
 _TRAIN = 1397
 
 
-class Digits:
+class Digits(Source):
     """1,797 grey 8x8 digits (UCI optdigits), enlarged to `size` and made RGB.
 
     The test split is the last 400 in scikit-learn's order, not a random draw: they
     come from other writers than most of the first 1,397, so that test accuracy is
     about new handwriting and lower than that of a random split.
     """
-
-    stacked = True
 
     def __init__(
         self,
@@ -41,18 +39,20 @@ class Digits:
             raise ValueError(f"no split {split!r} of digits; it has train, test")
         grey, labels = load_digits(return_X_y=True)
         grey, labels = grey[parts[split]], labels[parts[split]]
-        if labels_per_class:
-            chosen = few_per_class(labels, labels_per_class, subset_seed)
-            grey, labels = grey[chosen], labels[chosen]
-        self.info = Info(f"digits/{split}", len(labels), tuple("0123456789"))
-        self._images = tf.constant(_enlarge(grey.reshape(-1, 8, 8), size))
-        self._labels = tf.constant(labels, tf.int32)
+        subset = Subset(labels_per_class=labels_per_class, seed=subset_seed)
+        chosen = subset.keep(len(labels), lambda mine: labels[mine])
+        names = (f"{split} {number}" for number in chosen)
+        self.info = Info(
+            f"digits/{split}",
+            len(chosen),
+            tuple("0123456789"),
+            digest(names, labels[chosen]),
+        )
+        self._images = _enlarge(grey[chosen].reshape(-1, 8, 8), size)
+        self._labels = labels[chosen].tolist()
 
-    def read(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {
-            "image": tf.gather(self._images, index),
-            "label": tf.gather(self._labels, index),
-        }
+    def read(self, index: int) -> Record:
+        return Record(self._images[index], self._labels[index])
 
     def describe(self, index: int) -> str:
         return f"image {index} of {self.info.name}"

@@ -1,27 +1,32 @@
-"""Image files in class folders, on disk or inside a tar archive."""
+"""Image files in class folders, on disk or inside an archive."""
 
 import os
-import pathlib
-import tarfile
-from collections.abc import Iterator
+import posixpath
 
 import numpy as np
-import tensorflow as tf
 
-from beit_jax.data.sources.base import Info, few_per_class
+from beit_jax.data.sources.base import Info, Record, Source, digest
+from beit_jax.data.sources.files import open_files
+from beit_jax.data.sources.subset import Subset
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
-ARCHIVES = (".tar", ".tar.gz", ".tgz")
+SUFFIXES = (
+    ".bmp",
+    ".gif",
+    ".jpeg",
+    ".jpg",
+    ".png",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
 
 
-class Folder:
+class Folder(Source):
     """Images in path order; an image's class is the name of the folder it lies in.
 
-    When all images lie in one folder there are no classes. A .tar, .tar.gz or .tgz
-    gives the same examples as the folder it unpacks to; its images stay in memory.
+    When all images lie in one folder there are no classes. An archive (.tar, .tar.gz,
+    .tgz, .zip) gives the same examples as the folder it unpacks to.
     """
-
-    stacked = False
 
     def __init__(
         self,
@@ -46,113 +51,59 @@ class Folder:
         Raises:
           ValueError: nothing at `path`, no images, or too few for the subset.
         """
-        root = pathlib.Path(path).expanduser()
-        if root.is_dir():
-            files = dict.fromkeys(_files_below(root))
-        elif root.is_file() and root.name.lower().endswith(ARCHIVES):
-            files = _archive_members(root)
-        else:
-            raise ValueError(
-                f"no folder or archive ({', '.join(ARCHIVES)}) at path={str(path)!r}"
-            )
-        names = sorted(name for name in files if _is_image(name, split))
+        self._files = open_files(path, lambda name: _is_image(name, split))
+        self._root = os.path.expanduser(path).rstrip("/")
+        names = self._files.names()
         if not names:
             below = f" below a folder named {split!r}" if split else ""
             raise ValueError(
-                f"no images at {root}{below}; looked for {', '.join(SUFFIXES)}"
+                f"no images at {self._root}{below}; looked for {', '.join(SUFFIXES)}"
             )
-        labels, class_names = _classes(names, root)
-        mine = _part(len(names), part)
-        names, labels = [names[i] for i in mine], labels[mine]
-        chosen = _choose(labels, class_names, labels_per_class, limit, subset_seed)
-        names = [names[i] for i in chosen]
-        self.info = Info(root.name, len(names), class_names)
-        self._names = [str(root / name) for name in names]
-        self._in_memory = root.is_file()
-        self._files = tf.constant(
-            [files[name] for name in names] if self._in_memory else self._names
+        labels, class_names = _classes(names, self._root)
+        subset = Subset(part, limit, labels_per_class, subset_seed)
+        chosen = subset.keep(
+            len(names), (lambda mine: labels[mine]) if class_names else None
         )
-        self._labels = tf.constant(labels[chosen])
+        below = len(_common_folder(names))  # the same data elsewhere is the same
+        self._names = [names[i] for i in chosen]
+        self._labels = labels[chosen].tolist()
+        self.info = Info(
+            posixpath.basename(self._root),
+            len(chosen),
+            class_names,
+            digest((name[below:] for name in self._names), labels[chosen]),
+        )
 
-    def read(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
-        file = tf.gather(self._files, index)
-        return {
-            "image": file if self._in_memory else tf.io.read_file(file),
-            "label": tf.gather(self._labels, index),
-        }
+    def read(self, index: int) -> Record:
+        return Record(self._files.read(self._names[index]), self._labels[index])
 
     def describe(self, index: int) -> str:
-        return self._names[index]
+        return f"{self._root}/{self._names[index]}"
 
 
-def _files_below(root: pathlib.Path) -> Iterator[str]:
-    """Paths relative to `root`; class folders may be links."""
-    for folder, _, names in os.walk(root, followlinks=True):
-        for name in names:
-            yield pathlib.Path(folder, name).relative_to(root).as_posix()
+def _is_image(name: str, split: str) -> bool:
+    right_split = not split or split in name.split("/")[:-1]
+    return right_split and name.lower().endswith(SUFFIXES)
 
 
-def _archive_members(path: pathlib.Path) -> dict[str, bytes]:
-    """Bytes of the image files by name. Nothing is unpacked to disk."""
-    with tarfile.open(path, "r|*") as archive:
-        return {
-            str(pathlib.PurePosixPath(member.name)): archive.extractfile(member).read()
-            for member in archive
-            if member.isfile() and _is_image(member.name)
-        }
-
-
-def _is_image(name: str, split: str = "") -> bool:
-    path = pathlib.PurePath(name)
-    hidden = path.name.startswith(".")  # macOS leaves ._name.jpg beside name.jpg
-    right_split = not split or split in path.parts[:-1]
-    return path.suffix.lower() in SUFFIXES and not hidden and right_split
-
-
-def _classes(
-    names: list[str], root: pathlib.Path
-) -> tuple[np.ndarray, tuple[str, ...]]:
+def _classes(names: list[str], root: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels (n,) int32 and class names, sorted; zeros and () without classes."""
-    folders = [pathlib.PurePath(name).parent for name in names]
+    folders = [posixpath.dirname(name) for name in names]
     if len(set(folders)) == 1:
         return np.zeros(len(names), np.int32), ()
-    if pathlib.PurePath() in folders:
+    if "" in folders:
         raise ValueError(
             f"images at {root} lie both beside and inside class folders; move "
-            f"{names[folders.index(pathlib.PurePath())]!r} into one"
+            f"{names[folders.index('')]!r} into one"
         )
-    class_names, labels = np.unique(
-        [folder.name for folder in folders], return_inverse=True
-    )
-    return labels.astype(np.int32), tuple(class_names.tolist())
+    class_of = [posixpath.basename(folder) for folder in folders]
+    class_names = sorted(set(class_of))
+    label_of = {name: label for label, name in enumerate(class_names)}
+    labels = np.array([label_of[name] for name in class_of], np.int32)
+    return labels, tuple(class_names)
 
 
-def _part(count: int, part: str) -> np.ndarray:
-    """Sorted indices of a part of `count` images."""
-    if part not in ("", "train", "test"):
-        raise ValueError(f"part={part!r} of a folder must be train, test or empty")
-    tenth = np.arange(count) % 10 == 9
-    mine = np.flatnonzero({"": tenth | True, "train": ~tenth, "test": tenth}[part])
-    if not len(mine):
-        raise ValueError(f"{count} images are too few to hold out every tenth")
-    return mine
-
-
-def _choose(
-    labels: np.ndarray,
-    class_names: tuple[str, ...],
-    labels_per_class: int,
-    limit: int,
-    seed: int,
-) -> np.ndarray:
-    """Sorted indices of the examples to keep."""
-    if labels_per_class and limit:
-        raise ValueError("give labels_per_class or limit, not both")
-    if labels_per_class:
-        if not class_names:
-            raise ValueError("labels_per_class needs class folders; there are none")
-        return few_per_class(labels, labels_per_class, seed)
-    everything = np.arange(len(labels))
-    if not limit:
-        return everything
-    return np.sort(np.random.RandomState(seed).permutation(everything)[:limit])
+def _common_folder(names: list[str]) -> str:
+    """The start that all of the sorted `names` share, up to and with a slash."""
+    shared = os.path.commonprefix([names[0], names[-1]])
+    return shared[: shared.rfind("/") + 1]

@@ -1,21 +1,16 @@
 """Drawn images with learnable classes, for tests and for measuring speed."""
 
-import math
+import numpy as np
 
-import tensorflow as tf
-
-from beit_jax.data import draws
-from beit_jax.data.sources.base import Info
+from beit_jax.data.sources.base import Info, Record, Source, digest
 
 
-class Synthetic:
+class Synthetic(Source):
     """Coloured gratings: the class sets stripe direction and colour.
 
     Phase, stripe width and brightness differ from image to image. Example i is
     computed from (seed, i) when it is read, and its class is i % num_classes.
     """
-
-    stacked = True
 
     def __init__(
         self,
@@ -30,24 +25,31 @@ class Synthetic:
                 f"size={size} must all be at least 1"
             )
         names = tuple(f"grating_{label}" for label in range(num_classes))
-        self.info = Info("synthetic", num_examples, names)
-        self._size = size
+        labels = np.arange(num_examples) % num_classes
+        self.info = Info(
+            "synthetic", num_examples, names, digest([f"seed {seed}"], labels)
+        )
         self._seed = seed
+        self._place = np.linspace(-0.5, 0.5, size, dtype=np.float32)
 
-    def read(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
-        classes = len(self.info.class_names)
-        label = tf.cast(index % classes, tf.int32)
-        u = tf.cast(draws.stream(self._seed, "synthetic", index)(0, 3), tf.float32)
-        turn = tf.cast(label, tf.float32)[..., None, None] / classes
-        phase, cycles = u[..., 0, None, None], 2 + 2 * u[..., 1, None, None]
-        place = tf.linspace(-0.5, 0.5, self._size)
-        along = place * tf.cos(math.pi * turn) + place[:, None] * tf.sin(math.pi * turn)
-        wave = tf.cos(2 * math.pi * (cycles * along + phase))[..., None]
-        hue = turn[..., None] + tf.range(3, dtype=tf.float32) / 3
-        colour = 0.5 + 0.5 * tf.cos(2 * math.pi * hue)
-        light = 0.6 + 0.4 * u[..., 2, None, None, None]
-        image = 255 * light * colour * (0.6 + 0.4 * wave)
-        return {"image": tf.cast(tf.round(image), tf.uint8), "label": label}
+    def read(self, index: int) -> Record:
+        label = index % len(self.info.class_names)
+        turn = label / len(self.info.class_names)
+        phase, width, light = _uniforms(self._seed, index, 3)
+        across, down = np.cos(np.pi * turn), np.sin(np.pi * turn)
+        along = self._place * across + self._place[:, None] * down
+        wave = np.cos(2 * np.pi * ((2 + 2 * width) * along + phase))
+        colour = 0.5 + 0.5 * np.cos(2 * np.pi * (turn + np.arange(3) / 3))
+        brightest = 255 * (0.6 + 0.4 * light) * colour.astype(np.float32)
+        image = (0.6 + 0.4 * wave)[..., None] * brightest
+        return Record(np.rint(image).astype(np.uint8), label)
 
     def describe(self, index: int) -> str:
         return f"image {index} of synthetic"
+
+
+def _uniforms(seed: int, index: int, count: int) -> list[float]:
+    # Philox's raw numbers: numpy promises them, unlike those of Generator's methods.
+    key = np.array([seed % 2**64, index], np.uint64)
+    raw = np.random.Philox(key=key).random_raw(count)
+    return ((raw >> np.uint64(11)) * 2.0**-53).tolist()

@@ -1,0 +1,239 @@
+"""Files inside archives, read where they lie and never unpacked to disk.
+
+Only .zip has a checksum for each file. A .tar.gz is checked as a whole when it is read
+in; of a .tar, headers and end are checked, and damage within a file shows only when
+its image is decoded.
+"""
+
+import contextlib
+import gzip
+import lzma
+import os
+import pathlib
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from beit_jax.data.sources.base import BadExample, DataError
+from beit_jax.data.sources.index_cache import cached
+from beit_jax.data.sources.paths import inside, is_hidden
+
+MEMORY_LIMIT = 4 * 2**30  # bytes of wanted files that a .tar.gz may unpack to
+_CHUNK = 2**20
+
+
+class Tar:
+    """A .tar, whose files are read at their offsets.
+
+    The offsets of a large archive are kept in the cache folder, because finding them
+    means reading all over it.
+    """
+
+    def __init__(self, path: pathlib.Path, wanted: Callable[[str], bool]):
+        self._path = path
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115  kept for reading
+        self._unchanged = _Unchanged(path, self._file.fileno())
+        index = cached("tar", [str(path)], lambda: _tar_index(path))
+        names = index["names"].tobytes().decode("utf-8", "surrogateescape").split("\0")
+        self._places = {
+            name: place
+            for name, *place in zip(
+                names, index["offset"].tolist(), index["size"].tolist(), strict=False
+            )
+            if wanted(name)
+        }
+
+    def names(self) -> list[str]:
+        return sorted(self._places)
+
+    def missing(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if name not in self._places]
+
+    def read(self, name: str) -> bytes:
+        offset, size = self._places[name]
+        self._unchanged.check()
+        try:
+            data = os.pread(self._file.fileno(), size, offset)
+        except OSError as error:
+            raise BadExample(
+                f"cannot read {self._path}/{name}: {error.strerror}"
+            ) from error
+        if len(data) != size:
+            raise BadExample(
+                f"{self._path}/{name} has {len(data)} of its {size} bytes; copy the "
+                "archive again"
+            )
+        return data
+
+
+class TarInMemory:
+    """A .tar.gz, in which one cannot seek: its wanted files stay in memory."""
+
+    def __init__(self, path: pathlib.Path, wanted: Callable[[str], bool]):
+        self._files: dict[str, bytes] = {}
+        total = 0
+        with gzip.open(path) as file, _tar(path, file) as archive:
+            for name, member in _members(path, archive):
+                if not wanted(name):
+                    continue
+                total += member.size
+                if total > MEMORY_LIMIT:
+                    raise DataError(
+                        f"the files in {path} take more than {MEMORY_LIMIT} bytes, and "
+                        f"those of a .tar.gz stay in memory; unpack the outer layer "
+                        f"once (gunzip --keep {path}) and use the .tar"
+                    )
+                self._files[name] = archive.extractfile(member).read()
+            while file.read(_CHUNK):  # the end holds the checksum of it all
+                pass
+
+    def names(self) -> list[str]:
+        return sorted(self._files)
+
+    def missing(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if name not in self._files]
+
+    def read(self, name: str) -> bytes:
+        return self._files[name]
+
+
+class Zip:
+    """A .zip, whose files are found by its directory and checked by their CRC-32."""
+
+    def __init__(self, path: pathlib.Path, wanted: Callable[[str], bool]):
+        self._path = path
+        file = open(path, "rb")  # noqa: SIM115  kept for reading
+        self._unchanged = _Unchanged(path, file.fileno())
+        with _damage_named(path):
+            self._zip = zipfile.ZipFile(file)
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        for member in self._zip.infolist():
+            name = _member_name(path, member.filename)
+            link = stat.S_ISLNK(member.external_attr >> 16)
+            if member.is_dir() or link or is_hidden(name) or not wanted(name):
+                continue
+            if member.flag_bits & 1:
+                raise DataError(
+                    f"{path}/{name} is encrypted; pack the images without a password"
+                )
+            self._members[name] = member
+
+    def names(self) -> list[str]:
+        return sorted(self._members)
+
+    def missing(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if name not in self._members]
+
+    def read(self, name: str) -> bytes:
+        self._unchanged.check()
+        try:
+            return self._zip.read(self._members[name])
+        except _DAMAGE as error:
+            raise BadExample(
+                f"cannot read {self._path}/{name}: {error}; pack or copy the archive "
+                "again"
+            ) from error
+
+
+class _Unchanged:
+    """Refuses to go on with an archive that somebody writes to while we read it."""
+
+    def __init__(self, path: pathlib.Path, handle: int):
+        self._path, self._handle = path, handle
+        self._stamp = self._now()
+
+    def _now(self) -> tuple[int, int]:
+        now = os.fstat(self._handle)
+        return now.st_size, now.st_mtime_ns
+
+    def check(self) -> None:
+        if self._now() != self._stamp:
+            raise DataError(
+                f"{self._path} has changed since it was opened; start again once "
+                "nothing writes to it"
+            )
+
+
+class _LastRead:
+    """A file that remembers what was read last."""
+
+    def __init__(self, file):
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+        self.data = b""
+
+    def read(self, size: int) -> bytes:
+        self.data = self._file.read(size)
+        return self.data
+
+
+_DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,  # of zipfile, for a version or compression from elsewhere
+    OSError,
+)
+
+
+@contextlib.contextmanager
+def _damage_named(path: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        raise DataError(
+            f"{path} is cut off or damaged ({error}); pack or copy it again"
+        ) from error
+
+
+@contextlib.contextmanager
+def _tar(path: pathlib.Path, file) -> Iterator[tarfile.TarFile]:
+    """An archive to go through once, to its end.
+
+    tarfile takes a damaged or cut header for the end. So we ask for the block of zeros
+    that ends an archive.
+    """
+    last = _LastRead(file)
+    with _damage_named(path):
+        with tarfile.open(fileobj=last, mode="r:") as archive:
+            yield archive
+        if last.data != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("no end-of-archive mark where it should end")
+
+
+def _members(
+    path: pathlib.Path, archive: tarfile.TarFile
+) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """The plain files with their names."""
+    while (member := archive.next()) is not None:
+        archive.members.clear()  # a kilobyte for each of a million files adds up
+        name = _member_name(path, member.name)
+        if member.issparse():
+            raise DataError(f"{path}/{name} is stored sparse; pack it without -S")
+        if member.isreg() and not is_hidden(name):
+            yield name, member
+
+
+def _member_name(path: pathlib.Path, name: str) -> str:
+    try:
+        return inside(name)
+    except ValueError as error:
+        raise DataError(f"in {path}, {error}; pack the archive again") from error
+
+
+def _tar_index(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Names as one text with zero bytes between, and where the files lie."""
+    names, places = [], []
+    with open(path, "rb") as file, _tar(path, file) as archive:
+        for name, member in _members(path, archive):
+            names.append(name)
+            places.append((member.offset_data, member.size))
+    text = "\0".join(names).encode("utf-8", "surrogateescape")
+    offset, size = np.array(places, np.int64).reshape(-1, 2).T
+    return {"names": np.frombuffer(text, np.uint8), "offset": offset, "size": size}

@@ -1,0 +1,183 @@
+"""Images named by a list, one a line, with labels, label maps or boxes."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from beit_jax.data.sources import list_rows
+from beit_jax.data.sources.base import Info, Record, Source, digest
+from beit_jax.data.sources.files import open_files
+from beit_jax.data.sources.list_rows import Problems, Row
+from beit_jax.data.sources.subset import Subset
+
+_MOST_CLASSES = 1_000_000  # beyond, a label is rather a mistake
+
+
+class Listing(Source):
+    """The images of a .csv file with a header, or of a .jsonl file, in its order.
+
+    Columns or keys:
+      image: path of the image below `root`.
+      label: class name or number. A text that is a class name is that class.
+      label_map: path below `root` of an image that holds a class in each pixel.
+      boxes: in JSON, [[top, left, bottom, right], ...] in pixels.
+      classes: in JSON, the boxes' class names or numbers.
+    All but image may be absent, but then from every line. Others are ignored.
+
+    Without `class_names`, the classes are the names that occur, sorted, or "0" to the
+    largest number that occurs. A label map's classes are not looked at.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        root: str = "",
+        class_names: tuple = (),
+        labels_per_class: int = 0,
+        subset_seed: int = 0,
+        limit: int = 0,
+        part: str = "",
+    ):
+        """Reads the list and checks all that it says.
+
+        Args:
+          path: the list.
+          root: a folder or an archive with the images; empty: the list's own folder.
+          class_names: in the order of the labels. Give them so that lists for training
+            and for testing agree.
+          labels_per_class: keep this many random images of each class; 0 = all.
+          subset_seed: chooses them, and those of `limit`.
+          limit: keep this many random images in all; 0 = all.
+          part: "test" is every tenth line, "train" all others: for data without splits
+            of its own. Subsets are drawn within the part.
+
+        Raises:
+          ValueError: the list cannot be used; names its first bad lines. A folder's
+            files are not looked for here: a missing one shows when it is read.
+        """
+        self._root = os.path.expanduser(root or os.path.dirname(path) or ".")
+        rows = list_rows.read(path, self._root)
+        problems = Problems(path)
+        rows, class_names = _number_classes(rows, tuple(class_names), problems)
+        needed = {name for row in rows for name in _files_of(row)}
+        self._files = open_files(self._root, needed.__contains__)
+        _look_up(rows, self._files.missing(needed), self._root, problems)
+        problems.raise_any()
+        labelled = rows[0].label is not None
+        labels = np.array([row.label or 0 for row in rows], np.int32)
+        chosen = Subset(part, limit, labels_per_class, subset_seed).keep(
+            len(rows), (lambda mine: labels[mine]) if labelled else None
+        )
+        self._rows = [rows[i] for i in chosen]
+        self.info = Info(
+            os.path.basename(path),
+            len(chosen),
+            class_names,
+            digest((repr(row[1:]) for row in self._rows), labels[chosen]),
+        )
+
+    def read(self, index: int) -> Record:
+        row = self._rows[index]
+        label_map = self._files.read(row.label_map) if row.label_map else None
+        return Record(
+            self._files.read(row.image),
+            row.label,
+            label_map,
+            _array(row.boxes, np.float32, (-1, 4)),
+            _array(row.classes, np.int32, (-1,)),
+        )
+
+    def describe(self, index: int) -> str:
+        return f"{self._root}/{self._rows[index].image}"
+
+
+def _array(values: list | None, dtype: type, shape: tuple) -> np.ndarray | None:
+    return None if values is None else np.array(values, dtype).reshape(shape)
+
+
+def _files_of(row: Row) -> Iterable[str]:
+    return (row.image, row.label_map) if row.label_map else (row.image,)
+
+
+def _look_up(
+    rows: Sequence[Row], missing: Sequence[str], root: str, problems: Problems
+) -> None:
+    absent = set(missing)
+    for row in rows if absent else ():
+        for name in absent.intersection(_files_of(row)):
+            problems.add(row.line, f"there is no {name!r} in {root}")
+
+
+def _number_classes(
+    rows: Sequence[Row], class_names: tuple[str, ...], problems: Problems
+) -> tuple[list[Row], tuple[str, ...]]:
+    """Rows with numbers for labels and classes, and the names of the classes."""
+    given = [label for row in rows for label in _labels_of(row)]
+    if not class_names:
+        try:
+            class_names = _infer_names(given)
+        except ValueError as error:
+            raise ValueError(f"{problems.path} cannot be used: {error}") from error
+    number = _numbering(class_names)
+    numbered = []
+    for row in rows:
+        try:
+            numbered.append(_with_numbers(row, number))
+        except ValueError as error:
+            problems.add(row.line, str(error))
+    return numbered, class_names
+
+
+def _with_numbers(row: Row, number: Callable[[int | str], int]) -> Row:
+    if row.label is not None:
+        row = row._replace(label=number(row.label))
+    if row.classes is not None:
+        row = row._replace(classes=[number(label) for label in row.classes])
+    return row
+
+
+def _labels_of(row: Row) -> list[int | str]:
+    own = [] if row.label is None else [row.label]
+    return own + (row.classes or [])
+
+
+def _infer_names(labels: Sequence[int | str]) -> tuple[str, ...]:
+    """Class names from all labels that occur: sorted names, or "0" to the largest."""
+    number_of = {label: _as_number(label) for label in labels}
+    if None not in number_of.values():
+        largest = max(number_of.values(), default=-1)
+        return tuple(map(str, range(min(largest + 1, _MOST_CLASSES))))
+    numbers = [label for label in number_of if isinstance(label, int)]
+    if numbers:
+        name = next(label for label, number in number_of.items() if number is None)
+        raise ValueError(
+            f"labels are numbers ({numbers[0]}) and names ({name!r}); set class_names "
+            "to say which is which"
+        )
+    return tuple(sorted(number_of))
+
+
+def _as_number(label: int | str) -> int | None:
+    if isinstance(label, int):
+        return label
+    return int(label) if re.fullmatch(r"-?[0-9]{1,18}", label) else None
+
+
+def _numbering(class_names: tuple[str, ...]) -> Callable[[int | str], int]:
+    """A function from a label as it is given to its number in [0, C)."""
+    number_of = {name: number for number, name in enumerate(class_names)}
+
+    def number(label: int | str) -> int:
+        found = number_of.get(label, _as_number(label))
+        if found is None:
+            raise ValueError(
+                f"label {label!r} is none of the {len(class_names)} classes "
+                f"({', '.join(class_names[:5])}{', ...' * (len(class_names) > 5)})"
+            )
+        if not 0 <= found < len(class_names):
+            raise ValueError(f"label {label!r} is outside [0, {len(class_names)})")
+        return found
+
+    return number

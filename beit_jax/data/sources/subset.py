@@ -1,0 +1,88 @@
+"""Which examples of a data set to keep: the options that its sources share."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Subset(NamedTuple):
+    """Random or systematic parts of a data set; the default is all of it.
+
+    Attributes:
+      part: "test" is every tenth example in order, "train" all others: for data
+        without splits of its own. The rest is drawn within the part.
+      limit: keep at most this many random examples in all; 0 = all.
+      labels_per_class: keep this many random examples of each class; 0 = all.
+      seed: chooses them.
+    """
+
+    part: str = ""
+    limit: int = 0
+    labels_per_class: int = 0
+    seed: int = 0
+
+    def keep(
+        self, count: int, labels_of: Callable[[np.ndarray], np.ndarray] | None
+    ) -> np.ndarray:
+        """Sorted indices of the examples to keep of `count`.
+
+        Args:
+          labels_of: indices -> their labels, called only for `labels_per_class`; None
+            when there are no labels.
+
+        Raises:
+          ValueError: options that contradict each other or the data.
+        """
+        if min(self.limit, self.labels_per_class) < 0:
+            raise ValueError(
+                f"limit={self.limit} and labels_per_class={self.labels_per_class} "
+                "must be at least 0, which keeps all"
+            )
+        if self.labels_per_class and self.limit:
+            raise ValueError("give labels_per_class or limit, not both")
+        mine = _part(count, self.part)
+        if self.labels_per_class:
+            if labels_of is None:
+                raise ValueError(
+                    f"labels_per_class={self.labels_per_class} needs class folders or "
+                    "labels; there are none. Use limit to keep fewer examples"
+                )
+            labels = labels_of(mine)
+            return mine[few_per_class(labels, self.labels_per_class, self.seed)]
+        if not self.limit:
+            return mine
+        order = np.random.RandomState(self.seed).permutation(len(mine))
+        return mine[np.sort(order[: self.limit])]
+
+
+def few_per_class(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Sorted indices of `count` random examples of each class.
+
+    For one seed, the choice for a smaller count is part of that for a larger one.
+
+    Raises:
+      ValueError: a class has fewer examples.
+    """
+    # RandomState, because numpy promises that its numbers never change.
+    order = np.random.RandomState(seed).permutation(len(labels))
+    chosen = []
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        if len(members) < count:
+            raise ValueError(
+                f"labels_per_class={count}, but class {label} has {len(members)} images"
+            )
+        chosen.append(members[:count])
+    return np.sort(np.concatenate(chosen))
+
+
+def _part(count: int, part: str) -> np.ndarray:
+    """Sorted indices of a part of `count` examples."""
+    if part not in ("", "train", "test"):
+        raise ValueError(f"part={part!r} must be train, test or empty")
+    tenth = np.arange(count) % 10 == 9
+    mine = np.flatnonzero({"": tenth | True, "train": ~tenth, "test": tenth}[part])
+    if not len(mine):
+        raise ValueError(f"{count} images are too few to hold out every tenth")
+    return mine
