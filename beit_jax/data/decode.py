@@ -1,0 +1,132 @@
+"""Encoded images -> pixels, whatever their format; what cannot be used says why.
+
+Pillow decodes: it is what the official code uses, so pixels are the same to the last
+bit, and it lets other threads run meanwhile.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from beit_jax.data.sources import BadExample
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+MAX_PIXELS = 2**26  # 8192 x 8192; a file of 100 KB can claim more and fill the memory
+
+Image.init()  # some formats are not known before
+# Ours is the limit, below: Pillow's own would warn of images that we allow.
+Image.MAX_IMAGE_PIXELS = None
+
+_DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
+_EXIF_ORIENTATION = 0x0112
+
+
+def open_image(data: bytes | np.ndarray, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Reads the header of an encoded image; an array (H, W, 3) uint8 becomes an image.
+
+    Raises:
+      BadExample: empty, of no known format, or larger than `max_pixels`.
+    """
+    if isinstance(data, np.ndarray):
+        return Image.fromarray(data)
+    if not data:
+        raise BadExample("the file is empty")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.UnidentifiedImageError as error:
+        start = data[:12]
+        raise BadExample(
+            f"no image that can be read (it begins with {start!r}); formats are "
+            f"{', '.join(FORMATS)}"
+        ) from error
+    except Exception as error:  # Pillow's readers raise whatever a broken header gives
+        raise BadExample(f"its header cannot be read: {error}") from error
+    width, height = image.size
+    if width * height > max_pixels:
+        raise BadExample(
+            f"{width}x{height} is {width * height} pixels; data.max_pixels allows "
+            f"{max_pixels}"
+        )
+    return image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Decodes an opened image to 8-bit RGB.
+
+    Grey is repeated, a palette looked up, CMYK converted, alpha dropped (the colours
+    below it show), 16 bits cut to the upper 8; of an animation the first frame is
+    taken. All but the 16 bits as `PIL.Image.convert("RGB")`, which would clip those.
+
+    Raises:
+      BadExample: truncated or damaged data, or 32-bit pixels, whose range is unknown.
+    """
+    if image.mode in ("I", "F"):
+        raise BadExample("it has 32 bits a pixel; store 8 or 16")
+    try:
+        if image.mode in _DEEP:
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        elif image.mode == "P":
+            image = image.convert("RGBA")  # knows every kind of transparency
+        image.load()
+        return image if image.mode == "RGB" else image.convert("RGB")
+    except Exception as error:  # Pillow's decoders raise whatever broken data gives
+        raise BadExample(f"cannot be decoded: {error}") from error
+
+
+def to_labels(data: bytes | np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """Encoded or plain (H, W) integers -> an image of mode "L" with labels in 0..255.
+
+    Args:
+      size: width and height of the image that the labels belong to.
+
+    Raises:
+      BadExample: not one channel of 8 bits (or a palette), or another size.
+    """
+    labels = open_image(data) if isinstance(data, bytes) else _array_labels(data)
+    if labels.size != size:
+        raise BadExample(
+            "the label map is {}x{}, its image {}x{}".format(*labels.size, *size)
+        )
+    if labels.mode not in ("1", "L", "P"):
+        raise BadExample(
+            f"the label map has pixels of mode {labels.mode}; it must have one channel "
+            "of 8 bits"
+        )
+    try:
+        # A palette only colours the labels for the eye: its indices are the labels.
+        return Image.fromarray(np.asarray(labels).astype(np.uint8))
+    except Exception as error:  # as in to_rgb
+        raise BadExample(f"the label map cannot be decoded: {error}") from error
+
+
+def _array_labels(labels: np.ndarray) -> Image.Image:
+    if labels.ndim != 2 or labels.min() < 0 or labels.max() > 255:
+        raise BadExample(
+            f"the label map of shape {labels.shape} must be (H, W) in 0..255"
+        )
+    return Image.fromarray(labels.astype(np.uint8))
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an opened image; 1: as stored.
+
+    Raises:
+      BadExample: of a PNG, whose data must be decoded first, if that fails.
+    """
+    try:
+        return image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception as error:  # as in to_rgb
+        raise BadExample(f"cannot be decoded: {error}") from error
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turned and mirrored as its EXIF orientation asks; the official code does not.
+
+    Raises:
+      BadExample: as `to_rgb`.
+    """
+    try:
+        return to_rgb(ImageOps.exif_transpose(image))
+    except OSError as error:
+        raise BadExample(f"cannot be decoded: {error}") from error
