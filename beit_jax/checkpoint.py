@@ -15,7 +15,17 @@ from beit_jax.weights import check_fit, open_manager
 Tree = Any
 
 # A restart may change these: they do not change what a step computes.
-FREE_TO_CHANGE = ("log", "eval", "checkpoint", "mesh", "data.eval_source")
+FREE_TO_CHANGE = (
+    "log",
+    "eval",
+    "checkpoint",
+    "mesh",
+    "data.eval_source",
+    "data.eval_cache",
+    "data.decoded_cache_gib",
+    "data.on_bad",  # after a run has died of a file
+    "data.max_bad",
+)
 # These change the schedule from the restart on: allowed, but said aloud.
 LENGTH = ("steps", "epochs")
 # What reading a damaged step may raise; tensorstore's errors are ValueErrors.

@@ -31,20 +31,20 @@ def run(function: Callable[[flags.FlagValues], None]) -> None:
     """Parses the flags and calls `function` with them.
 
     A ValueError that this package raised is a sentence for the user: it is printed
-    without a traceback, and the exit code is 78.
+    without a traceback, and the exit code is 78, or what the error says.
     """
 
     def main(_) -> None:
         logging.set_verbosity(logging.ERROR)
         try:
-            if flags.FLAGS.multihost:
+            if "multihost" in flags.FLAGS and flags.FLAGS.multihost:
                 jax.distributed.initialize()
             function(flags.FLAGS)
         except ValueError as error:
             if not _is_ours(error):
                 raise
             print(f"error: {error}", file=sys.stderr)
-            sys.exit(UNUSABLE)
+            sys.exit(getattr(error, "exit_code", UNUSABLE))
 
     app.run(main)
 

@@ -22,8 +22,9 @@ RANGES = {
     "steps": (1, INF),
     "epochs": (0, INF),
     "data.batch_size": (1, INF),
-    "data.augment.min_scale": (1e-6, 1),
-    "data.augment.max_scale": (1e-6, 1),
+    "data.max_bad": (0, 1),
+    "data.max_pixels": (1, INF),
+    "data.decoded_cache_gib": (0, INF),
     "optim.lr": (0, INF),
     "optim.min_lr": (0, INF),
     "optim.warmup_steps": (0, INF),
@@ -60,14 +61,34 @@ def defaults() -> ConfigDict:
                 "source": {},
                 "eval_source": {},
                 "mask": {},
-                "augment": {
+                "augment": {  # explained in beit_jax/data/augment.py
+                    "crop": "random_resized",
                     "min_scale": 0.08,
                     "max_scale": 1.0,
                     "min_ratio": 3 / 4,
                     "max_ratio": 4 / 3,
+                    "pad": 4,
                     "flip": True,
-                    "eval_scale": 1.0,  # crop_pct: share of the short side that is kept
+                    "interpolation": "bicubic",
+                    "token_interpolation": "lanczos",
+                    "token_view": "image",
+                    "jitter": 0.0,
+                    "jitter_on": "image",
+                    "randaugment": "",
+                    "fill": (128, 128, 128),
+                    "erase": 0.0,
+                    "mixup": 0.0,
+                    "cutmix": 0.0,
+                    "repeats": 1,
+                    "crop_pct": 1.0,
                 },
+                "on_bad": "error",  # or "skip": an example that cannot be used
+                "max_bad": 0.001,  # share of the examples that may be skipped
+                "max_pixels": 2**26,  # of an image; what claims more is bad
+                "apply_exif": False,  # turn images as EXIF says; the official code: no
+                "dct_scaled": False,  # decode large JPEGs at 1/2, 1/4 or 1/8: faster
+                "decoded_cache_gib": 0.0,  # keep decoded images in so much memory
+                "eval_cache": "",  # folder for evaluation's finished batches
             },
             "optim": {
                 "lr": 1.5e-3,
@@ -107,6 +128,8 @@ def new(**sections: Any) -> ConfigDict:
             parent, _, key = name.rpartition(".")
             _get(result, parent)[key] = section
     result.update(config)
+    if result.model and "pixels" not in result.model:
+        result.model.pixels = "half"  # written down, so that checkpoints tell it
     return result
 
 

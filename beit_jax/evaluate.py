@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,22 +35,32 @@ class Evaluator:
 
             return jax.jit(call, out_shardings=sharding.replicated(mesh))
 
+        def measured(params, batch, ctx):
+            return task.eval_step(params, batch, ctx), jnp.sum(batch["weight"])
+
         self._task, self._mesh, self._key = task, mesh, jax.random.key(seed)
-        self._sums, self._pictures = compiled(task.eval_step), compiled(task.pictures)
+        self._measured, self._pictures = compiled(measured), compiled(task.pictures)
 
     def measure(
         self, now: TrainState, frozen: Tree, stream: EvalStream, shard: tuple[int, int]
     ) -> dict[str, float]:
         """Metrics over the stream; independent of batch size, padding, mesh, hosts.
 
+        eval/examples is how many were counted: all, but for those that were skipped.
+
         Args:
           shard: this host's number and the number of hosts.
         """
-        sums = [
-            self._sums(now, frozen, sharding.put_batch(batch, self._mesh), self._key)
+        measured = [
+            self._measured(
+                now, frozen, sharding.put_batch(batch, self._mesh), self._key
+            )
             for batch in stream.batches(shard)
         ]
-        metrics = self._task.summarize(jax.device_get(sums))
+        sums, counts = zip(*jax.device_get(measured), strict=True)
+        metrics = self._task.summarize(sums) | {"examples": float(sum(counts))}
+        if skipped := stream.info.num_examples - metrics["examples"]:
+            metrics["skipped"] = skipped
         return {f"eval/{name}": value for name, value in metrics.items()}
 
     def paint(
@@ -151,7 +162,10 @@ def evaluate(
         now = TrainState(step=step, opt_state=None, ema=None, **have)
         shard = (jax.process_index(), jax.process_count())
         evaluator = Evaluator(task, mesh, config.seed)
-        return evaluator.measure(now, frozen, stream, shard)
+        metrics = evaluator.measure(now, frozen, stream, shard)
+        for sentence in stream.ledger.sentences.values():
+            print(f"skipped: {sentence}", file=sys.stderr)
+        return metrics
 
 
 def main(options) -> None:

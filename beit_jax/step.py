@@ -67,7 +67,8 @@ def accumulated(
     """The same in `parts` passes, one after the other, over parts of the batch.
 
     Each is weighed by what its loss counts, so that the sum is the gradient of the one
-    large batch.
+    large batch. But each part draws drop path anew, and finds the partners of Mixup and
+    CutMix in itself.
     """
     if parts == 1:
         return gradients(task, params, batch, ctx)

@@ -68,8 +68,11 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
     steps_per_epoch = stream.info.num_examples / config.data.batch_size
     plan = Plan.from_config(config, steps_per_epoch)
     check_best(config, task, stream.spec, tests)
-    position = {"examples": stream.info.num_examples}
-    notes = unused_settings(config, plan, steps_per_epoch)
+    position = {
+        "examples": stream.info.num_examples,
+        "digest_of_names_and_labels": stream.info.digest,
+    }
+    notes = unused_settings(config, plan, steps_per_epoch, stream.spec)
     if task.frozen_from:
         position["frozen_step"] = int(task.frozen_from.name)
         notes.append(f"frozen weights from {task.frozen_from}")
@@ -94,6 +97,9 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
         frozen = jax.device_put(task.load_frozen(), sharding.replicated(mesh))
         update = make_update(task, tx, config, plan, shardings, mesh)
         introduce(meter, config, workdir, (update, now, frozen, spec), notes)
+        stream.ledger.write_to(workdir / f"skipped_{shard[0]}.txt")
+        if tests:
+            tests.ledger.write_to(workdir / f"skipped_eval_{shard[0]}.txt")
         evaluator = Evaluator(task, mesh, config.seed)
 
         with Writer(workdir, first, enabled=shard[0] == 0) as writer:
@@ -110,6 +116,8 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
                 if saving or due(step, plan.log):
                     values = digest(task, window, step)
                     values |= meter.speed(step, config.data.batch_size)
+                    if stream.ledger.sentences:
+                        values["train/skipped"] = len(stream.ledger.sentences)
                     window.clear()
                     tell(task, values, step, writer, meter)
                 measured = None
@@ -148,10 +156,14 @@ def check_best(config: ConfigDict, task, spec, tests) -> None:
 
 
 def unused_settings(
-    config: ConfigDict, plan: Plan, steps_per_epoch: float
+    config: ConfigDict, plan: Plan, steps_per_epoch: float, spec: Mapping[str, Any]
 ) -> list[str]:
-    """Sentences on durations that a config gives and the run does not follow."""
+    """Sentences on what a config gives and the run does not follow."""
     notes = []
+    if config.data.mask and "mask" not in spec:
+        notes.append(f"data.mask is not used, {config.task.name} hides nothing")
+    if config.data.augment.crop == "pad":
+        notes.append("data.augment.crop='pad' does not use scales and ratios")
     if config.steps is not None and config.epochs is not None:
         notes.append(f"epochs={config.epochs} is not used, steps={config.steps} is")
     asked = config.optim.warmup_steps
@@ -179,6 +191,9 @@ def warm_start(config: ConfigDict, task, fresh: TrainState) -> tuple[TrainState,
     params, report = weights.merge(
         fresh.params, task.adapt(other.params), keep_fresh, other.path
     )
+    pixels, theirs = config.model.pixels, other.config["model"].get("pixels", "half")
+    if pixels != theirs:
+        report += f"; they saw pixels in {theirs!r}, this run shows {pixels!r}"
     ema = None if fresh.ema is None else jax.tree.map(jnp.copy, params)
     return fresh.replace(params=params, ema=ema), report
 

@@ -29,7 +29,7 @@ def get_config(arg: str = ""):
             "batch_size": 128,
             "source": {"name": "folder", "path": "data/cifar10_train.tar.gz"},
             "eval_source": {"name": "folder", "path": "data/cifar10_test.tar.gz"},
-            "augment": {"min_scale": 0.35},
+            "augment": {"min_scale": 0.35, "token_interpolation": "bicubic"},
             "mask": {"name": "blockwise", "max_patches": 6, "min_block": 2},
         },
         optim={"lr": 1.5e-3, "warmup_steps": 200},

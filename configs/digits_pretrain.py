@@ -2,7 +2,7 @@
 
 python -m beit_jax.train --config configs/digits_pretrain.py --workdir runs/pretrain
 Source: BEiT (arXiv:2106.08254): its learning rate, decay, clipping, 40 % masked.
-Result: 27.5 % of the masked tokens of the test split (most frequent token: 6.9 %).
+Result: 28.3 % of the masked tokens of the test split (most frequent token: 8.9 %).
 """
 
 from beit_jax import config as c
@@ -28,7 +28,11 @@ def get_config(arg: str = ""):
             "batch_size": 128,
             "source": {"name": "digits", "split": "train"},
             "eval_source": {"name": "digits", "split": "test"},
-            "augment": {"min_scale": 0.6, "flip": False},
+            "augment": {
+                "min_scale": 0.6,
+                "flip": False,
+                "token_interpolation": "bicubic",
+            },
             "mask": {"name": "blockwise", "max_patches": 6, "min_block": 2},
         },
         optim={"lr": 1.5e-3, "warmup_steps": 80},

@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from PIL import Image
 
 from beit_jax.train import train
 from tests import tiny
@@ -107,3 +108,19 @@ def test_the_evaluation_command_prints_json(tmp_path):
     code, out, err = finish(command("evaluate", "--workdir", tmp_path))
     assert code == 0, err
     assert json.loads(out) == metrics
+
+
+def test_a_bad_file_ends_the_run_with_its_name_and_code_65(tmp_path):
+    """And at once: the threads that read ahead do not hold it up."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(20):
+        Image.new("RGB", (32, 32)).save(folder / f"{number}.png")
+    (folder / "7.png").write_bytes(b"")
+    images = [
+        f"--config.data.{name}.path={folder}" for name in ("source", "eval_source")
+    ]
+    recipe = "configs/cifar10_tokenizer.py"
+    run = command("train", "--config", recipe, *images, "--workdir", tmp_path / "run")
+    code, _, err = finish(run)
+    assert code == 65 and f"{folder}/7.png: the file is empty" in err

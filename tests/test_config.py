@@ -61,7 +61,12 @@ def test_open_sections_take_any_key(name):
     first, _, second = name.partition(".")
     config = config_lib.new(**{first: {second: inner} if second else inner})
     section = config[first][second] if second else config[first]
-    assert section.to_dict() == inner
+    assert inner.items() <= section.to_dict().items()
+
+
+def test_the_pixel_space_is_written_down():
+    assert config_lib.new(model={"dim": 8}).model.pixels == "half"
+    assert config_lib.new(model={"pixels": "imagenet"}).model.pixels == "imagenet"
 
 
 def test_sections_keep_the_defaults_that_a_recipe_does_not_name():

@@ -20,7 +20,9 @@ MAY_IMPORT = {
     "heads": {"heads", "models", "tasks.base"}
     | {"sharding.partitioned", "sharding.constrain"},
     "data": {"data"},
-    "tasks": {"tasks.base", "tasks.encoders", "models", "sharding", "targets", "heads"},
+    "tasks": {"tasks.base", "tasks.encoders", "tasks.augment"}
+    | {"models", "sharding", "targets", "heads"},
+    "check_data": {"command", "config", "tasks", "data", "models.pixels"},
     "train": {"command", "tasks", "sharding", "data.pipeline", "evaluate"}
     | {
         "config",

@@ -1,6 +1,7 @@
-"""Data: sources -> shuffle -> augment -> batch -> mask, as numpy batches.
+"""Data: sources -> views -> batches -> streams, as numpy batches.
 
-Every batch is a pure function of (seed, step). No JAX here: TensorFlow and numpy only.
+Every batch is a pure function of (seed, step). No JAX here: TensorFlow draws, shuffles
+and masks, Pillow decodes and augments.
 """
 
 import tensorflow as tf

@@ -13,7 +13,7 @@ class PixelSpace(NamedTuple):
     std: tuple[float, float, float]
 
     def to_float(self, image: jax.Array) -> jax.Array:
-        """(..., 3) uint8 -> float32 in this space."""
+        """(..., 3) uint8, or float in [0, 255], -> float32 in this space."""
         image = image.astype(jnp.float32) / 255
         return (image - jnp.array(self.mean)) / jnp.array(self.std)
 
@@ -24,7 +24,10 @@ class PixelSpace(NamedTuple):
 
 
 PIXEL_SPACES = {
+    # DALL-E's logit-Laplace map 0.8 x + 0.1 of [0, 1], which keeps off 0 and 1.
+    "dalle": PixelSpace((-0.125, -0.125, -0.125), (1.25, 1.25, 1.25)),
     "half": PixelSpace((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),  # [-1, 1]
     "imagenet": PixelSpace((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "raw": PixelSpace((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),  # [0, 255]
     "unit": PixelSpace((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),  # [0, 1]
 }

@@ -67,22 +67,26 @@ class Quantizer(nn.Module):
             )
         self.initted = self.variable("codebook", "initted", jnp.zeros, (), bool)
 
-    def __call__(self, z: Array, train: bool = False) -> QuantizerOutput:
-        """Quantizes latents z (B, h, w, C)."""
+    def __call__(
+        self, z: Array, train: bool = False, weight: Array | None = None
+    ) -> QuantizerOutput:
+        """Quantizes latents z (B, h, w, C); learns from those of `weight` (B,) 1."""
         if z.shape[-1] != self.dim:
             raise ValueError(f"latents have {z.shape[-1]} features, codes {self.dim}")
         z = self._normalize(z.astype(jnp.float32))
         latents = jax.lax.stop_gradient(z.reshape(-1, self.dim))
+        weight = jnp.ones(len(z)) if weight is None else weight
+        weight = jnp.repeat(weight, len(latents) // len(z))
         learns = train and self.is_mutable_collection("codebook")
         learns = learns and not self.is_initializing()
         if learns and self.kmeans_steps:
-            self._start(latents)
+            self._start(latents, weight)
         ids = self._nearest(latents, self.embedding.value)
         codes = self.lookup(ids).reshape(z.shape)
-        chosen = jax.nn.one_hot(ids, self.vocab)
+        chosen = jax.nn.one_hot(ids, self.vocab) * weight[:, None]
         counts = chosen.sum(0)
         if learns:
-            self._follow(latents, chosen, counts)
+            self._follow(latents, chosen, counts, weight)
         return QuantizerOutput(
             z_q=z + jax.lax.stop_gradient(codes - z),
             ids=ids.reshape(z.shape[:-1]),
@@ -109,19 +113,21 @@ class Quantizer(nn.Module):
         dots = jnp.matmul(latents, codes.T, precision=EXACT)
         return jnp.argmin(jnp.square(codes).sum(-1) - 2 * dots, axis=-1)
 
-    def _start(self, latents: Array) -> None:
+    def _start(self, latents: Array, weight: Array) -> None:
         """On the first batch: random latents as codes, then rounds of k-means."""
         key = self.make_rng("codebook")
 
         def kmeans_round(_, state):
             codes, _ = state
             chosen = jax.nn.one_hot(self._nearest(latents, codes), self.vocab)
+            chosen = chosen * weight[:, None]
             counts = chosen.sum(0)
             return self._means(latents, chosen, counts, codes), counts
 
         def kmeans():
             repeat = len(latents) < self.vocab
             picks = jax.random.choice(key, len(latents), (self.vocab,), repeat)
+            picks = self._real(picks, weight)
             start = latents[picks], jnp.zeros(self.vocab)
             codes, counts = jax.lax.fori_loop(0, self.kmeans_steps, kmeans_round, start)
             return codes, jnp.maximum(counts, 1)  # an empty one keeps its place
@@ -137,13 +143,21 @@ class Quantizer(nn.Module):
         self.embedding.value, self.cluster_size.value = codes, counts
         self.initted.value = jnp.ones((), bool)
 
+    def _real(self, picks: Array, weight: Array) -> Array:
+        """Indices of latents, those of weight 0 replaced by others of weight 1."""
+        order = jnp.argsort(weight == 0, stable=True)  # weight 1 first
+        count = jnp.maximum(jnp.sum(weight > 0), 1)
+        return order[picks % count]
+
     def _means(self, latents: Array, chosen: Array, counts: Array, codes: Array):
         """(V, C) mean latent of each code (its direction with l2_norm), or the code."""
         sums = jnp.matmul(chosen.T, latents, precision=EXACT)
         means = self._normalize(sums / jnp.maximum(counts, 1)[:, None])
         return jnp.where(counts[:, None] > 0, means, codes)
 
-    def _follow(self, latents: Array, chosen: Array, counts: Array) -> None:
+    def _follow(
+        self, latents: Array, chosen: Array, counts: Array, weight: Array
+    ) -> None:
         """One step of the moving averages, then new places for dead codes."""
 
         def average(old: Array, new: Array) -> Array:
@@ -163,6 +177,7 @@ class Quantizer(nn.Module):
         if self.restart_below:
             key = self.make_rng("codebook")
             picks = jax.random.randint(key, (self.vocab,), 0, len(latents))
+            picks = self._real(picks, weight)
             least = self.restart_below * len(latents) / self.vocab
             dead = sizes < least
             sizes = jnp.where(dead, least, sizes)

@@ -137,9 +137,14 @@ class VQVAE(nn.Module):
             restart_below=self.restart_below,
         )
 
-    def __call__(self, image: Array, train: bool = False) -> VQVAEOutput:
-        """Quantizes and reconstructs (B, H, W, 3) float images of any pixel space."""
-        quantized = self.quantizer(self._latents(image), train)
+    def __call__(
+        self, image: Array, train: bool = False, weight: Array | None = None
+    ) -> VQVAEOutput:
+        """Quantizes and reconstructs (B, H, W, 3) float images of any pixel space.
+
+        The codebook learns nothing from images whose `weight` (B,) is 0.
+        """
+        quantized = self.quantizer(self._latents(image), train, weight)
         return VQVAEOutput(self.decoder(quantized.z_q), quantized)
 
     def encode(self, image: Array) -> Array:

@@ -9,7 +9,7 @@ import optax
 
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.models.vqvae import VQVAE
-from beit_jax.tables import call
+from beit_jax.tables import call, lookup
 from beit_jax.weights import find_step, read_config, restore_params
 
 Array = jax.Array
@@ -43,6 +43,7 @@ class VQVAETokens:
         # Settled once: a tokenizer that trains on must not change what is predicted.
         self.step = None if checkpoint == UNTRAINED else find_step(checkpoint)
         settings, stride, size = self._settings(dict(untrained), grid, patch_size)
+        self._space = lookup(PIXEL_SPACES, settings.pop("pixels", "half"), "pixels")
         self._model = call(VQVAE, settings, "config.task.target", dtype=jnp.float32)
         self.outputs = self._model.vocab
         self.grid, self.image_size = grid, grid[0] * stride
@@ -53,7 +54,6 @@ class VQVAETokens:
                 f"{grid[0]}x{grid[1]} patches; use image_size / patch_size = "
                 f"{size // stride} or train a tokenizer on {self.image_size} px"
             )
-        self._space = PIXEL_SPACES["half"]
 
     def _settings(self, untrained, grid, patch_size) -> tuple[dict, int, int]:
         if self.step is None:

@@ -7,8 +7,7 @@ from ml_collections import ConfigDict
 
 from beit_jax.heads.linear import POOLS, LinearHead
 from beit_jax.models import adapt
-from beit_jax.models.pixels import PIXEL_SPACES
-from beit_jax.tasks import base, encoders
+from beit_jax.tasks import augment, base, encoders
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 
 
@@ -40,7 +39,9 @@ class Classify(base.Defaults):
                 f"config.task: pool={pool!r} must be one of {POOLS}, "
                 f"classes={classes} at least 2"
             )
-        self.encoder, size = encoders.build(config, final_norm=pool == "cls")
+        self.encoder, size, self._space = encoders.build(
+            config, final_norm=pool == "cls"
+        )
         self.head = LinearHead(
             classes, pool, head_init_scale, dtype=jnp.dtype(config.dtype)
         )
@@ -48,9 +49,9 @@ class Classify(base.Defaults):
         self.example_spec = {
             "image": jax.ShapeDtypeStruct((size, size, 3), jnp.uint8),
             "label": jax.ShapeDtypeStruct((), jnp.int32),
+            **augment.example_spec(config, labels=True),
         }
         self._smoothing = label_smoothing
-        self._space = PIXEL_SPACES["half"]
 
     def init(self, rng: Array, batch: Batch) -> Tree:
         return {
@@ -71,23 +72,27 @@ class Classify(base.Defaults):
     def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
         sums = self._sums(params, batch, {"drop_path": ctx.rng})
         loss, weight = sums["loss"]
-        return loss / weight, Aux(sums, ctx.model_state)
+        return loss / jnp.maximum(weight, 1.0), Aux(sums, ctx.model_state)
 
     def eval_step(self, params: Tree, batch: Batch, ctx: Context) -> Sums:
         return self._sums(params, batch, None)
 
     def _sums(self, params: Tree, batch: Batch, rngs) -> Sums:
-        image = self._space.to_float(batch["image"])
+        image = self._space.to_float(augment.pixels(batch, "image"))
+        smoothing = 0.0 if rngs is None else self._smoothing
+        wanted = augment.soft_targets(batch["label"], self.head.classes, smoothing)
+        weight = batch["weight"]
+        if "erase" in batch:
+            image = augment.erase(image, batch["erase"], batch["erase_seed"])
+        if "mix" in batch:
+            image, wanted = augment.mix(image, wanted, batch["mix"])
+            weight = weight * weight[::-1]  # a skipped partner spoils the row
         features = self.encoder.apply(
             {"params": params["encoder"]}, image, train=rngs is not None, rngs=rngs
         )
         logits = self.head.apply({"params": params}, features.tokens)
-        label, weight = batch["label"], batch["weight"]
-        wanted = jax.nn.one_hot(label, self.head.classes)
-        if rngs is not None:
-            wanted = optax.smooth_labels(wanted, self._smoothing)
         loss = optax.softmax_cross_entropy(logits, wanted)
         _, best = jax.lax.top_k(logits, min(5, self.head.classes))
-        hit = best == label[:, None]
+        hit = best == jnp.argmax(wanted, axis=1)[:, None]
         sums = {"loss": loss, "top1": hit[:, 0], "top5": hit.any(1)}
         return {k: (jnp.sum(v * weight), jnp.sum(weight)) for k, v in sums.items()}

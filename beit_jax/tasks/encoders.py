@@ -8,17 +8,19 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from beit_jax import tables
+from beit_jax.models.pixels import PIXEL_SPACES, PixelSpace
 from beit_jax.models.vit import Encoder
 from beit_jax.tasks.base import Array, Tree
 
 
-def build(config: ConfigDict, **given: Any) -> tuple[Encoder, int]:
-    """The encoder of `config.model` and the side of its square input, in pixels.
+def build(config: ConfigDict, **given: Any) -> tuple[Encoder, int, PixelSpace]:
+    """The encoder of `config.model`, the side of its square input, its pixel space.
 
     Raises:
       ValueError: settings that do not fit, or an image that patches do not fill.
     """
     settings = dict(config.model)
+    space = pixel_space(settings)
     size, patch = settings.pop("image_size", None), settings.get("patch_size", 16)
     for name, value in (("image_size", size), ("patch_size", patch)):
         if not isinstance(value, int) or value < 1:
@@ -33,7 +35,14 @@ def build(config: ConfigDict, **given: Any) -> tuple[Encoder, int]:
     encoder = tables.call(
         Encoder, settings, "config.model", grid=grid, dtype=dtype, **given
     )
-    return encoder, size
+    return encoder, size, space
+
+
+def pixel_space(settings: dict[str, Any]) -> PixelSpace:
+    """Takes `pixels` out of a model's settings and looks it up."""
+    return tables.lookup(
+        PIXEL_SPACES, settings.pop("pixels", "half"), "config.model.pixels"
+    )
 
 
 def init(rng: Array, encoder: Encoder, head: nn.Module, image: Array) -> Tree:

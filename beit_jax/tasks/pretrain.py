@@ -10,9 +10,8 @@ from ml_collections import ConfigDict
 
 from beit_jax import tables
 from beit_jax.heads.tokens import TokenHead
-from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.targets import TARGETS
-from beit_jax.tasks import base, encoders
+from beit_jax.tasks import augment, base, encoders
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 
 
@@ -43,7 +42,7 @@ class Pretrain(base.Defaults):
     headline = ("loss", "accuracy", "unigram_accuracy")
 
     def __init__(self, config: ConfigDict, target: Mapping[str, Any]):
-        self.encoder, size = encoders.build(config, mask_token=True)
+        self.encoder, size, self._space = encoders.build(config, mask_token=True)
         grid, patch = self.encoder.grid, self.encoder.patch_size
         self.target = tables.build(
             TARGETS, target, "beit_jax.targets", grid=grid, patch_size=patch
@@ -62,8 +61,8 @@ class Pretrain(base.Defaults):
             "image": jax.ShapeDtypeStruct((size, size, 3), jnp.uint8),
             "token_image": jax.ShapeDtypeStruct((view, view, 3), jnp.uint8),
             "mask": jax.ShapeDtypeStruct(grid, jnp.bool_),
+            **augment.example_spec(config, labels=False),
         }
-        self._space = PIXEL_SPACES["half"]
 
     def init(self, rng: Array, batch: Batch) -> Tree:
         image = self._space.to_float(batch["image"])
@@ -86,7 +85,7 @@ class Pretrain(base.Defaults):
         return self._sums(params, batch, ctx, None)
 
     def _sums(self, params: Tree, batch: Batch, ctx: Context, rngs) -> Sums:
-        wanted = self.target(ctx.frozen, batch["token_image"])
+        wanted = self.target(ctx.frozen, augment.pixels(batch, "token_image"))
         index, used = masked_slots(_flat(batch["mask"]), self.slots)
         used = used * batch["weight"][:, None]
         predicted = self._predict(params, batch, index, rngs)
@@ -106,7 +105,7 @@ class Pretrain(base.Defaults):
         """Predictions (B, K, outputs) for the patches at `index` (B, K)."""
         features = self.encoder.apply(
             {"params": params["encoder"]},
-            self._space.to_float(batch["image"]),
+            self._space.to_float(augment.pixels(batch, "image")),
             _flat(batch["mask"]),
             train=rngs is not None,
             rngs=rngs,

@@ -9,9 +9,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from beit_jax import tables
-from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.models.vqvae import VQVAE, VQVAEOutput
-from beit_jax.tasks import base
+from beit_jax.tasks import augment, base, encoders
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 
 MODELS = {"vqvae": VQVAE}
@@ -19,20 +18,23 @@ COLLAPSED = 0.1  # a codebook of which less is in use is worth a warning
 
 
 class Tokenizer(base.Defaults):
-    """Mean squared error in [-1, 1] plus the commitment loss (VQ-VAE, eq. 3)."""
+    """Mean squared error of pixels plus the commitment loss (VQ-VAE, eq. 3)."""
 
     headline = ("loss", "psnr", "perplexity", "codes_used")
 
     def __init__(self, config: ConfigDict):
         settings = dict(config.model)
+        self._space = encoders.pixel_space(settings)
         size = settings.pop("image_size", None)
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"config.model.image_size={size!r} must be pixels, >= 1")
         self.model = tables.build(
             MODELS, settings, "config.model", dtype=jnp.dtype(config.dtype)
         )
-        self.example_spec = {"image": jax.ShapeDtypeStruct((size, size, 3), jnp.uint8)}
-        self._space = PIXEL_SPACES["half"]
+        self.example_spec = {
+            "image": jax.ShapeDtypeStruct((size, size, 3), jnp.uint8),
+            **augment.example_spec(config, labels=False),
+        }
 
     def init(self, rng: Array, batch: Batch) -> Tree:
         names = ("params", "codebook")
@@ -42,17 +44,18 @@ class Tokenizer(base.Defaults):
         return {"params": params, "model_state": variables}
 
     def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        image = self._space.to_float(batch["image"])
+        image = self._space.to_float(augment.pixels(batch, "image"))
         output, model_state = self.model.apply(
             {"params": params, **ctx.model_state},
             image,
             train=True,
+            weight=batch["weight"],
             mutable=list(ctx.model_state),
             rngs={"codebook": ctx.rng},
         )
         sums = self._sums(output, image, batch["weight"])
         loss, images = sums["loss"]
-        return loss / images, Aux(sums, model_state)
+        return loss / jnp.maximum(images, 1.0), Aux(sums, model_state)
 
     def eval_step(self, params: Tree, batch: Batch, ctx: Context) -> Sums:
         image = self._space.to_float(batch["image"])
@@ -60,15 +63,20 @@ class Tokenizer(base.Defaults):
         return self._sums(output, image, batch["weight"])
 
     def _sums(self, output: VQVAEOutput, image: Array, weight: Array) -> Sums:
-        error = jnp.mean(jnp.square(output.reconstruction - image), axis=(1, 2, 3))
-        error, commitment = error @ weight, output.quantized.loss @ weight
+        error = output.reconstruction - image
+        pixel_error = error * jnp.array(self._space.std)  # of pixels in [0, 1]
+        error, pixel_error = (
+            jnp.mean(jnp.square(x), axis=(1, 2, 3)) @ weight
+            for x in (error, pixel_error)
+        )
+        commitment = output.quantized.loss @ weight
         images = jnp.sum(weight)
         ids = output.quantized.ids.reshape(len(image), -1)
         each = jnp.broadcast_to(weight[:, None], ids.shape)
         uses = jnp.zeros(self.model.vocab).at[ids].add(each)
         return {
             "loss": (error + commitment, images),
-            "mse": (error, images),
+            "mse": (pixel_error, images),
             "commitment": (commitment, images),
             "code_share": (uses, images * ids.shape[1]),
         }
@@ -80,8 +88,7 @@ class Tokenizer(base.Defaults):
         used = share[share > 0]
         numbers = {name: float(value) for name, value in means.items()}
         return numbers | {
-            # Pixels span 2 in [-1, 1]: the peak is 2, its square 4.
-            "psnr": float(10 * np.log10(4 / means["mse"])),
+            "psnr": float(-10 * np.log10(means["mse"])),
             "codes_used": float(len(used) / len(share)),
             "perplexity": float(np.exp(-np.sum(used * np.log(used)))),
         }

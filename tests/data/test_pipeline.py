@@ -6,17 +6,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
-from beit_jax.data import pipeline
+from beit_jax.data import batches, pipeline
 from beit_jax.data.sources import synthetic
 
 
 def spec_of(**shapes):
-    dtypes = {"mask": np.bool_, "label": np.int32}
     return {
-        name: SimpleNamespace(shape=shape, dtype=np.dtype(dtypes.get(name, np.uint8)))
+        name: SimpleNamespace(
+            shape=shape, dtype=np.dtype(batches.DTYPES.get(name, "u1"))
+        )
         for name, shape in shapes.items()
     }
 
@@ -91,9 +91,8 @@ def test_seeking_gives_what_running_gives(config):
     assert_same(run[4:], sought)
 
 
-@pytest.mark.parametrize(
-    ("make", "hosts"), [(pipeline.train_stream, 4), (pipeline.eval_stream, 2)]
-)
+@pytest.mark.parametrize("hosts", [2, 4])
+@pytest.mark.parametrize("make", [pipeline.train_stream, pipeline.eval_stream])
 def test_hosts_only_divide_the_batches(config, make, hosts):
     stream = make(config, SPEC, seed=1)
     whole = take(stream.batches(), 3)
@@ -147,14 +146,9 @@ def test_evaluation_keeps_the_order_of_the_source():
     labels = np.concatenate([b["label"] for b in batches])[:10]
     images = np.concatenate([b["image"] for b in batches])[:10]
     np.testing.assert_array_equal(labels, np.arange(10))
-    want = synthetic.Synthetic(10, 10, 16).read(tf.range(10, dtype=tf.int64))["image"]
+    source = synthetic.Synthetic(10, 10, 16)
+    want = [source.read(index).image for index in range(10)]
     np.testing.assert_array_equal(images, want)
-
-
-def test_views_of_one_size_are_the_same_pixels(config):
-    spec = spec_of(image=(16, 16, 3), token_image=(16, 16, 3))
-    batch = next(pipeline.train_stream(config, spec, seed=0).batches())
-    np.testing.assert_array_equal(batch["image"], batch["token_image"])
 
 
 def test_both_views_show_the_same_part_and_side(config):
@@ -167,33 +161,176 @@ def test_both_views_show_the_same_part_and_side(config):
     ).all() and likeness.diagonal().min() > 0.9
 
 
-def test_files_are_decoded_to_pils_pixels(folder):
-    for file in sorted(folder.rglob("*.*g")):
-        decoded = pipeline._decode(tf.constant(file.read_bytes()))
-        np.testing.assert_array_equal(decoded, np.asarray(Image.open(file)))
-
-
-@pytest.mark.parametrize("make", [pipeline.train_stream, pipeline.eval_stream])
-@pytest.mark.parametrize("name", ["b/5.jpg", "b/7.png"])
-def test_a_broken_image_is_named(folder, tmp_path, make, name):
+def broken(folder, tmp_path, *names):
+    """The folder with some of its files cut short, as a config."""
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    (tmp_path / name).write_bytes((folder / name).read_bytes()[:200])
-    config = config_of({"name": "folder", "path": str(tmp_path)})
-    with pytest.raises(ValueError, match=f"cannot decode .*/{name}: "):
+    for name in names:
+        (tmp_path / name).write_bytes((folder / name).read_bytes()[:200])
+    return config_of({"name": "folder", "path": str(tmp_path)})
+
+
+BOTH = pytest.mark.parametrize("make", [pipeline.train_stream, pipeline.eval_stream])
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["b/5.jpg", "b/7.png"])
+def test_a_broken_image_ends_the_run_and_is_named(folder, tmp_path, make, name):
+    config = broken(folder, tmp_path, name)
+    for _ in range(2):  # whoever tries again is told again
+        with pytest.raises(ValueError, match=f"/{name}: .*data.on_bad='skip'"):
+            take(make(config, SPEC, seed=0).batches(), 3)
+
+
+@BOTH
+def test_skipped_images_weigh_nothing_and_change_nothing_else(folder, tmp_path, make):
+    """One pass of ten, in batches of four: the same but for the two broken ones."""
+    config = broken(folder, tmp_path, "b/5.jpg", "a/4.jpg")
+    config |= {"on_bad": "skip", "max_bad": 0.2}
+    stream = make(config, SPEC, seed=0)
+    stream.ledger.write_to(tmp_path / "skipped.txt")
+    whole = take(
+        make(config_of({"name": "folder", "path": str(folder)}), SPEC, 0).batches(), 3
+    )
+    missing = 0
+    for ours, full in zip(take(stream.batches(), 3), whole, strict=True):
+        skipped = (ours["weight"] == 0) & (full["weight"] == 1)
+        missing += skipped.sum()
+        for name in SPEC:
+            np.testing.assert_array_equal(ours[name][~skipped], full[name][~skipped])
+        np.testing.assert_array_equal(ours["mask"], full["mask"])
+        assert not ours["image"][skipped].any()
+    assert missing >= 2
+    lines = (tmp_path / "skipped.txt").read_text().splitlines()
+    assert sorted(lines) == sorted(stream.ledger.sentences.values())
+    assert sorted(line.split(": ")[0][-7:] for line in lines) == ["a/4.jpg", "b/5.jpg"]
+
+
+@BOTH
+def test_too_many_skipped_images_end_the_run(folder, tmp_path, make):
+    config = broken(folder, tmp_path, "b/5.jpg", "b/7.png")
+    config |= {"on_bad": "skip", "max_bad": 0.1}
+    with pytest.raises(
+        ValueError, match="2 on this host of 1, data.max_bad=0.1 allows 1"
+    ):
         take(make(config, SPEC, seed=0).batches(), 3)
+
+
+def test_an_impossible_label_is_named(monkeypatch):
+    """JAX would give NaN, or take the last class for -1."""
+    real = synthetic.Synthetic.read
+    monkeypatch.setattr(
+        synthetic.Synthetic, "read", lambda self, i: real(self, i)._replace(label=i)
+    )
+    config = config_of({"name": "synthetic", "num_examples": 10, "num_classes": 9})
+    with pytest.raises(ValueError, match=r"image 9 of .*label is 9; .* 0 \.\. 8"):
+        take(pipeline.eval_stream(config, SPEC, seed=0).batches(), 3)
+
+
+def test_an_error_of_other_code_passes_as_it_is(monkeypatch):
+    def read(self, index):
+        raise ZeroDivisionError("a bug, not bad data")
+
+    monkeypatch.setattr(synthetic.Synthetic, "read", read)
+    config = config_of({"name": "synthetic"}, on_bad="skip", max_bad=1.0)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        next(pipeline.train_stream(config, SPEC, seed=0).batches())
+
+
+def test_repeated_augmentation_shows_each_image_so_often_in_a_row():
+    source = {"name": "synthetic", "num_examples": 10, "num_classes": 10, "size": 20}
+    config = config_of(source, batch_size=6, augment={"min_scale": 0.3, "repeats": 3})
+    batches = take(pipeline.train_stream(config, SPEC, seed=0).batches(), 5)
+    labels = np.concatenate([b["label"] for b in batches]).reshape(10, 3)
+    assert (labels == labels[:, :1]).all()
+    assert sorted(labels[:, 0]) == list(range(10))
+    first = batches[0]["image"][:3].reshape(3, -1)
+    assert len(np.unique(first, axis=0)) == 3
+
+
+def test_a_batch_shares_one_mixing_and_the_next_has_another():
+    spec = SPEC | spec_of(mix=(5,))
+    config = config_of({"name": "synthetic"}, augment={"mixup": 0.8, "cutmix": 1.0})
+    rows = [b["mix"] for b in take(pipeline.train_stream(config, spec, 0).batches(), 6)]
+    assert all((row == row[0]).all() for row in rows)
+    assert len(np.unique([row[0] for row in rows], axis=0)) == 6
+
+
+def test_evaluation_is_not_augmented():
+    spec = SPEC | spec_of(mix=(5,), erase=(4,), erase_seed=(), jitter=(3, 2))
+    stream = pipeline.eval_stream(config_of({"name": "synthetic"}), spec, seed=0)
+    assert stream.spec.keys() == {*SPEC, "weight"}
+
+
+def test_decoded_images_may_be_kept(folder, monkeypatch):
+    config = config_of({"name": "folder", "path": str(folder)})
+    want = take(pipeline.train_stream(config, SPEC, seed=0).batches(), 9)
+    stream = pipeline.train_stream(config | {"decoded_cache_gib": 1.0}, SPEC, seed=0)
+    assert_same(take(stream.batches(), 9), want)
+    monkeypatch.setattr(batches.decode, "open_image", None)  # no more decoding
+    assert_same(take(stream.batches(), 9), want)
+
+
+def test_a_cache_too_small_for_all_changes_no_pixel(folder):
+    config = config_of({"name": "folder", "path": str(folder)})
+    want = take(pipeline.train_stream(config, SPEC, seed=0).batches(), 9)
+    small = config | {"decoded_cache_gib": 5 * 4 * 30 * 30 / 2**30}  # about half
+    stream = pipeline.train_stream(small, SPEC, seed=0)
+    assert_same(take(stream.batches(), 9), want)
+    assert_same(take(stream.batches(4), 5), want[4:])
+    assert 0 < len(stream.plan._kept) < 10
+
+
+def test_images_written_anew_are_not_served_from_the_disk(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "images")
+    config = config_of({"name": "folder", "path": str(tmp_path / "images")})
+    config |= {"eval_cache": str(tmp_path / "cache")}
+    before = list(pipeline.eval_stream(config, SPEC, seed=0).batches())
+    Image.new("RGB", (25, 25)).save(tmp_path / "images" / "a" / "0.jpg")
+    after = list(pipeline.eval_stream(config, SPEC, seed=0).batches())
+    assert not after[0]["image"][0].any() and before[0]["image"][0].any()
+
+
+def test_two_processes_may_keep_the_same_evaluation(config, tmp_path):
+    cached = config | {"eval_cache": str(tmp_path)}
+    streams = [pipeline.eval_stream(cached, SPEC, seed=0) for _ in range(2)]
+    first, second = (stream.batches() for stream in streams)
+    both = [pair for pair in zip(first, second, strict=True)]
+    assert_same([a for a, _ in both], [b for _, b in both])
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_evaluation_may_be_kept_on_disk(config, tmp_path, monkeypatch):
+    cached = config | {"eval_cache": str(tmp_path)}
+    want = list(pipeline.eval_stream(config, SPEC, seed=0).batches())
+    stream = pipeline.eval_stream(cached, SPEC, seed=0)
+    next(stream.batches())  # a pass that is not finished leaves nothing behind
+    assert not any(tmp_path.iterdir())
+    assert_same(stream.batches(), want)
+    with monkeypatch.context() as patch:
+        patch.setattr(batches.Batches, "iterate", None)  # all comes from the disk
+        assert_same(pipeline.eval_stream(cached, SPEC, seed=0).batches(), want)
+    other = pipeline.eval_stream(cached, SPEC, seed=1)  # other masks: kept apart
+    assert (next(other.batches())["mask"] != want[0]["mask"]).any()
 
 
 @pytest.mark.parametrize(
     ("changes", "spec", "message"),
     [
         ({"batch_size": 6}, SPEC, "batch_size=6 cannot be split over 4 hosts"),
-        ({}, spec_of(picture=(8, 8, 3)), "no 'picture'.*it has image"),
+        ({}, spec_of(picture=(8, 8, 3)), "no 'picture'.*it has boxes, .*image"),
         ({"mask": {"name": "blocks"}}, SPEC, "no 'blocks'.*blockwise, random"),
         (
             {"mask": {"name": "random", "min_block": 2}},
             SPEC,
             "'random'.*no setting 'min_block'",
         ),
+        ({"batch_size": 2}, SPEC, "batch_size=2 cannot be split over 4 hosts"),
+        (
+            {"dct_scaled": True, "decoded_cache_gib": 1.0},
+            SPEC,
+            "decoded_cache_gib keeps whole images and data.dct_scaled",
+        ),
+        ({"on_bad": "ignore"}, SPEC, "on_bad='ignore' must be one of error, skip"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(changes, spec, message):

@@ -96,6 +96,68 @@ def test_adapted_weights_encode_as_the_shared_ones_do():
     assert np.abs(changed - want).max() > 1e-3, "the table must matter"
 
 
+def mixed(batch, lam=0.3):
+    """Mixup of every row with that share of itself."""
+    return batch | {"mix": np.tile(np.float32([lam, 0, 0, 0, 0]), (CLASSES, 1))}
+
+
+def test_mixed_labels_share_the_loss():
+    task, ctx, params, batch = start(task__label_smoothing=0.0)
+    logs = LOGITS - np.log(np.exp(LOGITS).sum())
+    own, other = logs[batch["label"]], logs[batch["label"][::-1]]
+    loss, _ = jax.jit(task.train_loss)(params, mixed(batch), ctx)
+    np.testing.assert_allclose(loss, -(0.3 * own + 0.7 * other).mean(), rtol=1e-6)
+
+
+def test_a_row_whose_partner_was_skipped_does_not_count():
+    task, ctx, params, batch = start()
+    batch["weight"][1] = 0
+    _, aux = jax.jit(task.train_loss)(params, mixed(batch), ctx)
+    assert aux.metrics["loss"][1] == CLASSES - 2
+
+
+def test_erasing_changes_what_is_seen():
+    task, params, ctx, batch = runs.start(runs.config("classify"))
+    boxes = {"erase": np.tile([0, 0, 16, 32], (4, 1)), "erase_seed": np.arange(4)}
+    loss = jax.jit(lambda batch: task.train_loss(params, batch, ctx)[0])
+    nothing = boxes | {"erase": 0 * boxes["erase"]}
+    np.testing.assert_allclose(loss(batch | nothing), loss(batch), rtol=1e-6)
+    assert abs(loss(batch | boxes) - loss(batch)) > 1e-4
+
+
+@pytest.mark.parametrize(
+    "setting, arrays",
+    [
+        ({}, set()),
+        ({"jitter": 0.4, "jitter_on": "image"}, set()),
+        ({"jitter": 0.4, "jitter_on": "device"}, {"jitter"}),
+        ({"erase": 0.25}, {"erase", "erase_seed"}),
+        ({"mixup": 0.8}, {"mix"}),
+        ({"cutmix": 1.0}, {"mix"}),
+    ],
+)
+def test_the_spec_asks_for_what_the_step_augments_by(setting, arrays):
+    changes = {f"data__augment__{name}": value for name, value in setting.items()}
+    spec = tasks.build(runs.config("classify", **changes)).example_spec
+    assert spec.keys() == {"image", "label", *arrays}
+
+
+def test_randaugment_fills_with_the_mean_of_the_pixel_space():
+    policy = {"data__augment__randaugment": "rand-m9-mstd0.5-inc1"}
+    tasks.build(runs.config("classify", **policy))
+    with pytest.raises(ValueError, match=r"is not the mean.*\(124, 116, 104\)"):
+        tasks.build(runs.config("classify", model__pixels="imagenet", **policy))
+    right = policy | {"data__augment__fill": (124, 116, 104)}
+    tasks.build(runs.config("classify", model__pixels="imagenet", **right))
+
+
+@pytest.mark.parametrize("task", ["pretrain", "tokenizer"])
+def test_tasks_without_labels_refuse_what_mixes_labels(task):
+    config = runs.config(task, data__augment__mixup=0.8)
+    with pytest.raises(ValueError, match=f"mixup=0.8 is for class.*{task!r} cannot"):
+        tasks.build(config)
+
+
 def test_weights_that_need_no_change_stay():
     task, _, params, _ = start(model__rel_pos_bias="per_block")
     assert task.adapt(params) is params

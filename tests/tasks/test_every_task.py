@@ -48,6 +48,40 @@ def test_padding_changes_nothing(started):
     assert_same(measure(padded), measure(whole))
 
 
+def test_a_skipped_example_teaches_nothing(started):
+    """Neither the weights nor a codebook; whatever its pixels are."""
+    task, params, ctx, _ = started
+    learn = jax.jit(jax.grad(task.train_loss, has_aux=True))
+    results = []
+    for seed in (0, 1):
+        batch, noise = runs.batch(task), runs.batch(task, seed=seed)
+        for name, rows in batch.items():
+            rows[1:3] = noise[name][1:3]
+        batch["weight"] = np.array([1, 0, 0, 1], np.float32)
+        grads, aux = learn(params, batch, ctx)
+        results.append((grads, aux.model_state))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *results
+    )
+
+
+def test_a_batch_of_skipped_examples_gives_no_gradient(started):
+    task, params, ctx, _ = started
+    batch = runs.batch(task) | {"weight": np.zeros(4, np.float32)}
+    grads, _ = jax.jit(jax.grad(task.train_loss, has_aux=True))(params, batch, ctx)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(grads))
+
+
+def test_jitter_in_the_step_by_factors_of_one_changes_nothing(started):
+    task, params, ctx, _ = started
+    plain = runs.batch(task)
+    same = plain | {"jitter": np.tile([[0, 1.0], [1, 1.0], [2, 1.0]], (4, 1, 1))}
+    dark = plain | {"jitter": np.tile([[0, 0.2]], (4, 1, 1))}
+    loss = jax.jit(lambda batch: task.train_loss(params, batch, ctx)[0])
+    np.testing.assert_allclose(loss(same), loss(plain), rtol=1e-6)
+    assert abs(loss(dark) - loss(plain)) > 1e-4
+
+
 def test_an_evaluation_does_not_depend_on_the_batch_size(started):
     task, _, _, measure = started
     whole = runs.batch(task, 6)

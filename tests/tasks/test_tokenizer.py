@@ -26,9 +26,9 @@ def sums(mse: float, uses) -> dict:
 
 def test_psnr_has_its_closed_form():
     task, uses = build(), np.ones(32)
-    metrics = task.summarize([sums(0.04, uses)])
-    np.testing.assert_allclose(metrics["psnr"], 20, rtol=1e-6)  # 10 log10(2^2 / 0.04)
-    two = task.summarize([sums(0.02, uses), sums(0.06, uses)])
+    metrics = task.summarize([sums(0.01, uses)])
+    np.testing.assert_allclose(metrics["psnr"], 20, rtol=1e-6)  # -10 log10(0.01)
+    two = task.summarize([sums(0.005, uses), sums(0.015, uses)])
     np.testing.assert_allclose(two["psnr"], 20, rtol=1e-6)
 
 
@@ -60,11 +60,11 @@ def test_the_sums_are_those_of_the_reconstruction():
     image = np.asarray(PIXEL_SPACES["half"].to_float(batch["image"]))
     output = jax.jit(task.model.apply)({"params": params, **ctx.model_state}, image)
     metrics = task.summarize([jax.jit(task.eval_step)(params, batch, ctx)])
-    error = np.square(output.reconstruction - image).mean()
+    error = np.square((output.reconstruction - image) / 2).mean()  # in [0, 1]
     np.testing.assert_allclose(metrics["mse"], error, rtol=1e-5)
     commitment = output.quantized.loss.mean()
     np.testing.assert_allclose(metrics["commitment"], commitment, rtol=1e-5)
-    wanted = metrics["mse"] + metrics["commitment"]
+    wanted = 4 * metrics["mse"] + metrics["commitment"]  # the loss is in [-1, 1]
     np.testing.assert_allclose(metrics["loss"], wanted, rtol=1e-5)
     assert metrics["codes_used"] == len(np.unique(output.quantized.ids)) / 32
 
