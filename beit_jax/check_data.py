@@ -1,0 +1,255 @@
+"""Walks a data set before a run does: `python -m beit_jax.check_data --data DIR`.
+
+Or `--config FILE[:ARG]` for the source (or, with --evaluation, the eval_source) and
+the augmentation of a recipe. Tells what cannot be used, images a class, sizes, formats,
+mean and standard deviation, and the speed of reading; writes an example sheet of
+augmented views and masks, sheet.png, and all that was found, report.json, to --out.
+The exit code is 65 if an example cannot be used.
+"""
+
+import collections
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from beit_jax import command, tasks
+from beit_jax import config as config_lib
+from beit_jax.data import decode, pipeline, sources
+from beit_jax.data.batches import Batches
+from beit_jax.data.views import Views
+from beit_jax.models.pixels import PIXEL_SPACES
+from beit_jax.tasks import augment
+
+_CELL = 112  # pixels of a picture in the sheet
+_ROWS, _VIEWS = 8, 4  # images in the sheet, and random views of each
+_IN_SHEET = ("image", "token_image", "mask", "jitter", "erase", "erase_seed")
+_WINDOW = 1024  # examples that are looked at before their findings are added up
+_SHOWN = 20  # bad examples that are printed; the report has all
+
+
+class Survey:
+    """Looks at examples as a run would, and adds up what they are like."""
+
+    def __init__(self, source: sources.Source, views: Views):
+        self.source, self._views = source, views
+        self.bad: dict[int, str] = {}  # index -> what is wrong with it
+        self.looked_at = self.turned = 0
+        self._labels, self._forms = collections.Counter(), collections.Counter()
+        self._sizes: list[tuple[int, int]] = []  # width, height
+        self._histogram = np.zeros((3, 256), np.int64)
+
+    def walk(self, limit: int) -> Iterator[int]:
+        """Looks at the first `limit` examples (0: all); yields each one's index."""
+        count = self.source.info.num_examples
+        count = min(limit, count) if limit else count
+        with ThreadPoolExecutor() as threads:
+            for first in range(0, count, _WINDOW):
+                window = range(first, min(first + _WINDOW, count))
+                for index, found in zip(
+                    window, threads.map(self._look, window), strict=True
+                ):
+                    self._add(index, found)
+                    yield index
+
+    def _look(self, index: int):
+        """What one example is like, or what is wrong with it."""
+        try:
+            record = self.source.read(index)
+            stored = self._views.open(record)
+            form, size = f"{stored.format or 'array'} {stored.mode}", stored.size
+            pixels = decode.to_rgb(stored)
+            self._views.eval(record, pixels)
+            turned = decode.orientation(stored) != 1
+        except sources.BadExample as error:
+            return str(error)
+        histogram = np.array(pixels.histogram()).reshape(3, 256)
+        return record.label, form, size, turned, histogram
+
+    def _add(self, index: int, found) -> None:
+        self.looked_at += 1
+        if isinstance(found, str):
+            self.bad[index] = found
+            return
+        label, form, size, turned, histogram = found
+        self._labels[label] += 1
+        self._forms[form] += 1
+        self._sizes.append(size)
+        self.turned += turned
+        self._histogram += histogram
+
+    def report(self, seconds: float) -> dict[str, Any]:
+        """Everything that was found, as plain data."""
+        info, describe = self.source.info, self.source.describe
+        levels = np.arange(256) / 255
+        pixels = np.maximum(self._histogram.sum(1), 1)
+        mean = self._histogram @ levels / pixels
+        deviation = np.sqrt(self._histogram @ levels**2 / pixels - mean**2)
+        return {
+            "name": info.name,
+            "examples": info.num_examples,
+            "looked_at": self.looked_at,
+            "digest": f"{info.digest:08x}",
+            "bad": {describe(index): problem for index, problem in self.bad.items()},
+            "images_per_class": {
+                name: self._labels[label] for label, name in enumerate(info.class_names)
+            },
+            "formats": dict(self._forms.most_common()),
+            "exif_turned": self.turned,
+            "width": _spread([width for width, _ in self._sizes]),
+            "height": _spread([height for _, height in self._sizes]),
+            "mean": mean.round(4).tolist(),
+            "std": deviation.round(4).tolist(),
+            "examples_per_second": round(self.looked_at / seconds, 1),
+        }
+
+
+def _spread(sides: list[int]) -> dict[str, float]:
+    if not sides:
+        return {}
+    names = ("least", "median", "most")
+    return dict(zip(names, np.percentile(sides, (0, 50, 100)).tolist(), strict=True))
+
+
+def tell(found: dict[str, Any], console: Console) -> None:
+    """Prints a report for a person."""
+    table = Table(show_header=False, title=found["name"])
+    for name, value in found.items():
+        if name not in ("name", "bad", "images_per_class"):
+            table.add_row(name, _short(value))
+    per_class = found["images_per_class"]
+    if per_class:
+        counts = sorted((n, name) for name, n in per_class.items())
+        table.add_row("classes", str(len(per_class)))
+        table.add_row("smallest", ", ".join(f"{name} {n}" for n, name in counts[:5]))
+        table.add_row("largest", ", ".join(f"{name} {n}" for n, name in counts[-5:]))
+    console.print(table)
+    for name, problem in [*found["bad"].items()][:_SHOWN]:
+        console.print(f"bad: {name}: {problem}", markup=False)
+    if found["bad"]:
+        console.print(f"{len(found['bad'])} of {found['looked_at']} cannot be used")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {part}" for name, part in value.items())
+    return str(value)
+
+
+def sheet(data: ConfigDict, spec: dict[str, Any]) -> Image.Image:
+    """Random views of a few images, each plain and masked, and a token view.
+
+    Jitter on the device and erasing are done here as the step does them; Mixup and
+    CutMix are not, which mix images with each other.
+    """
+    data = data.copy_and_resolve_references()
+    rows = min(_ROWS, sources.build(data.source).info.num_examples)
+    data.batch_size, data.on_bad, data.max_bad = rows * _VIEWS, "skip", 1.0
+    data.augment.repeats = _VIEWS
+    spec = {name: form for name, form in spec.items() if name in _IN_SHEET}
+    batch = next(pipeline.train_stream(data, spec, seed=0).batches())
+    batch["image"] = _augmented(batch, "image")
+    lines = []
+    for first in range(0, data.batch_size, _VIEWS):
+        pictures = []
+        for i in range(first, first + _VIEWS):
+            pictures.append(batch["image"][i])
+            if "mask" in batch:
+                pictures.append(_masked(batch["image"][i], batch["mask"][i]))
+        if "token_image" in batch:
+            pictures.append(_augmented(batch, "token_image")[first])
+        lines.append(np.concatenate([_cell(p) for p in pictures], axis=1))
+    return Image.fromarray(np.concatenate(lines))
+
+
+def _augmented(batch: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """The view as the step shows it to the model, in uint8."""
+    space = PIXEL_SPACES["imagenet"]  # erasing draws N(0, 1) in a space like this
+    image = augment.pixels(batch, name)
+    if "erase" in batch and name == "image":
+        noisy = augment.erase(
+            space.to_float(image), batch["erase"], batch["erase_seed"]
+        )
+        image = space.to_uint8(noisy)
+    return np.asarray(image, np.uint8)
+
+
+def _masked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    patch = image.shape[0] // mask.shape[0], image.shape[1] // mask.shape[1]
+    hidden = mask.repeat(patch[0], 0).repeat(patch[1], 1)
+    return np.where(hidden[..., None], np.uint8(128), image)
+
+
+def _cell(picture: np.ndarray) -> np.ndarray:
+    image = ImageOps.pad(Image.fromarray(picture), (_CELL - 4, _CELL - 4))
+    return np.asarray(ImageOps.expand(image, 2, "white"))
+
+
+def _of_a_folder(path: str) -> tuple[ConfigDict, dict[str, Any]]:
+    """Settings and spec of BEiT's pre-training at 224 px on the images at `path`."""
+    data = config_lib.defaults().data
+    data.source = ConfigDict({"name": "folder", "path": path})
+    data.mask = ConfigDict({"name": "blockwise", "max_patches": 75})
+    data.augment.jitter = 0.4
+    spec = {
+        "image": jax.ShapeDtypeStruct((224, 224, 3), np.uint8),
+        "token_image": jax.ShapeDtypeStruct((112, 112, 3), np.uint8),
+        "mask": jax.ShapeDtypeStruct((14, 14), np.bool_),
+    }
+    return data, spec
+
+
+def main(options) -> None:
+    if bool(options.data) == bool(options.config):
+        raise ValueError("give --data FOLDER_OR_ARCHIVE or --config FILE[:ARG]")
+    if options.config:
+        config_lib.check(options.config)
+        data, spec = options.config.data, tasks.build(options.config).example_spec
+        if options.evaluation:
+            data.source = data.eval_source
+    else:
+        data, spec = _of_a_folder(options.data)
+    console, begun = Console(), time.perf_counter()
+    source = sources.build(data.source)
+    plan = Batches(source, data, spec, seed=0, training=False)
+    survey = Survey(source, plan.views)
+    total = min(options.limit or np.inf, source.info.num_examples)
+    for _ in track(survey.walk(options.limit), "looking", total, console=console):
+        pass
+    found = survey.report(time.perf_counter() - begun)
+    tell(found, console)
+    out = pathlib.Path(options.out).expanduser()
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "report.json").write_text(json.dumps(found, indent=2) + "\n")
+    console.print(f"wrote {out / 'report.json'}", markup=False)
+    if len(survey.bad) < survey.looked_at:
+        sheet(data, spec).save(out / "sheet.png")
+        console.print(f"wrote {out / 'sheet.png'}", markup=False)
+    if survey.bad:
+        sys.exit(sources.DataError.exit_code)
+
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file(
+        "config",
+        help_string="a recipe, FILE[:ARG]",
+        lock_config=False,
+        accept_new_attributes=True,
+    )
+    flags.DEFINE_string("data", "", "a folder or an archive, instead of a recipe")
+    flags.DEFINE_bool("evaluation", False, "look at the recipe's eval_source")
+    flags.DEFINE_string("out", "check_data", "where report.json and sheet.png go")
+    flags.DEFINE_integer("limit", 0, "look at the first so many; 0: all")
+    command.run(main)
