@@ -1,0 +1,22 @@
+"""The benchmark of the input pipeline runs; measured in a hurry it means nothing."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+FILE = pathlib.Path(__file__).parents[1] / "benchmarks" / "input_pipeline.py"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="pins processes to a core")
+def test_the_input_pipelines_benchmark_measures_every_setting():
+    command = [sys.executable, FILE, "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(x) for x in done.stdout.splitlines() if x.startswith("{")]
+    settings = {line["setting"] for line in lines if "setting" in line}
+    assert {"faithful", "jitter on device", "fast", "batch 1024"} <= settings
+    assert all(line.get("images_per_second", 1) > 0 for line in lines)
