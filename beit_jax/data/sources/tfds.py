@@ -89,7 +89,7 @@ class Tfds(Source):
             features = example_pb2.Example.FromString(data).features.feature
             record = Record(
                 features[image].bytes_list.value[0],
-                features[label].int64_list.value[0] if label else 0,
+                features[label].int64_list.value[0] if label else None,
                 features[label_map].bytes_list.value[0] if label_map else None,
             )
         except (IndexError, DecodeError) as error:
