@@ -1,5 +1,6 @@
 """How the batch of a step is made: draw -> read and make views -> batch -> mask."""
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -206,11 +207,10 @@ class Batches:
 
     def _threads(self) -> int:
         """One where images are tiny: threads would only wait for Python's lock."""
-        try:
+        size = _TINY
+        with contextlib.suppress(sources.BadExample):  # one that cannot tell
             image = self.source.read(0).image
-        except sources.BadExample:
-            image = b""
-        size = len(image) if isinstance(image, bytes) else image.nbytes
+            size = len(image) if isinstance(image, bytes) else image.nbytes
         return 1 if size < _TINY else min(os.cpu_count() or 1, _MAX_THREADS)
 
     def _begin(self, pool: ThreadPoolExecutor, drawn: Batch):

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from beit_jax.data.geometry import crop
+
 NUMBERS = 4  # uniforms that `jitter_steps` uses
 KINDS = ("brightness", "contrast", "saturation")
 
@@ -62,9 +64,10 @@ def apply_then_crop(
       steps: kinds and factors, in order.
       box: top, left, height, width, within the image; None: no crop.
     """
+    box = box or (0, 0, image.height, image.width)
     wholes = [i for i, (kind, _) in enumerate(steps) if kind == "contrast"]
     if not wholes:
-        image = _crop(image, box)
+        image = crop(image, box)
     table = _IDENTITY  # what is still to be done to `image`
     for i, (kind, factor) in enumerate(steps):
         if kind == "brightness":
@@ -73,20 +76,13 @@ def apply_then_crop(
         image, table = _look_up(image, table), _IDENTITY
         if kind == "contrast":
             table = _blend_table(_mean_grey(image), factor)
-            image = _crop(image, box) if i == wholes[-1] else image
+            image = crop(image, box) if i == wholes[-1] else image
         elif kind == "saturation":
             grey = image.convert("L").convert("RGB")
             image = Image.blend(grey, image, factor)
         else:
             raise ValueError(f"no colour step {kind!r}; they are {', '.join(KINDS)}")
     return _look_up(image, table)
-
-
-def _crop(image: Image.Image, box: tuple[int, int, int, int] | None) -> Image.Image:
-    if box is None:
-        return image
-    top, left, height, width = box
-    return image.crop((left, top, left + width, top + height))
 
 
 def _blend_table(grey: int, factor: float) -> bytes:

@@ -166,4 +166,5 @@ def _centre(whole: tuple[int, int], size: tuple[int, int], crop_pct: float):
 
 def _corners(box: Box) -> tuple[int, int, int, int]:
     """In Pillow's order: left, top, right, bottom."""
-    return box.left, box.top, box.left + box.width, box.top + box.height
+    top, left, height, width = box
+    return left, top, left + width, top + height
