@@ -27,19 +27,22 @@ def define_flags(workdir_help: str, config_help: str) -> None:
     flags.mark_flag_as_required("workdir")
 
 
-def run(function: Callable[[flags.FlagValues], None]) -> None:
-    """Parses the flags and calls `function` with them.
+def run(function: Callable[..., None], arguments: tuple[str, ...] = ()) -> None:
+    """Parses the flags and calls `function` with them and the named `arguments`.
 
     A ValueError that this package raised is a sentence for the user: it is printed
     without a traceback, and the exit code is 78, or what the error says.
     """
 
-    def main(_) -> None:
+    def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.ERROR)
+        if len(argv) - 1 != len(arguments):
+            wanted = " ".join(arguments) or "nothing"
+            raise app.UsageError(f"besides flags it takes {wanted}, not {argv[1:]}")
         try:
             if "multihost" in flags.FLAGS and flags.FLAGS.multihost:
                 jax.distributed.initialize()
-            function(flags.FLAGS)
+            function(flags.FLAGS, *argv[1:])
         except ValueError as error:
             if not _is_ours(error):
                 raise

@@ -8,7 +8,7 @@ before any work.
 
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict, config_dict
@@ -29,6 +29,7 @@ RANGES = {
     "optim.min_lr": (0, INF),
     "optim.warmup_steps": (0, INF),
     "optim.warmup_epochs": (0, INF),
+    "optim.decay_steps": (1, INF),
     "optim.weight_decay": (0, INF),
     "optim.b1": (0, 1),
     "optim.b2": (0, 1),
@@ -95,6 +96,8 @@ def defaults() -> ConfigDict:
                 "min_lr": 1e-5,
                 "warmup_steps": config_dict.placeholder(int),
                 "warmup_epochs": 0.0,  # used when warmup_steps is not set
+                # when lr has come down to min_lr, to stay there; not set: at the end
+                "decay_steps": config_dict.placeholder(int),
                 "weight_decay": 0.05,
                 "b1": 0.9,
                 "b2": 0.999,
@@ -133,40 +136,53 @@ def new(**sections: Any) -> ConfigDict:
     return result
 
 
-def is_tiny(arg: str) -> bool:
-    """Whether a recipe's argument, FILE:ARG, asks for seconds instead of hours.
+def is_tiny(arg: str, known: Collection[str] = ()) -> bool:
+    """Whether a recipe's argument, FILE:NAME,NAME, asks for seconds instead of hours.
+
+    Args:
+      known: names that may stand there besides "tiny".
 
     Raises:
-      ValueError: an argument that is neither empty nor "tiny".
+      ValueError: another name.
     """
-    if arg not in ("", "tiny"):
-        raise ValueError(f"recipe argument {arg!r} is unknown; it can be 'tiny'")
-    return arg == "tiny"
+    names = set(filter(None, arg.split(",")))
+    if unknown := names - {"tiny", *known}:
+        raise ValueError(
+            f"recipe argument {min(unknown)!r} is unknown; it can be "
+            + ", ".join(sorted({"tiny", *known}))
+        )
+    return "tiny" in names
+
+
+def change(config: ConfigDict, **changes: Any) -> ConfigDict:
+    """Sets keys of `config` in place, each given as `section__key=value`."""
+    for key, value in changes.items():
+        *sections, name = key.split("__")
+        _get(config, ".".join(sections))[name] = value
+    return config
 
 
 def smaller(config: ConfigDict, **changes: Any) -> ConfigDict:
-    """The recipe cut down to seconds: a few steps; `changes` as `a__b=value`."""
-    for key, value in {
+    """The recipe cut down to seconds: a few steps, and `changes`."""
+    short = {
         "steps": 6,
         "data__batch_size": 8,
         "optim__warmup_steps": 2,
         "log__every_steps": 2,
         "eval__pictures": 2,
         "checkpoint__every_steps": 3,
-        **changes,
-    }.items():
-        *sections, name = key.split("__")
-        _get(config, ".".join(sections))[name] = value
-    return config
+    }
+    return change(config, **short | changes)
 
 
 def synthetic(config: ConfigDict) -> ConfigDict:
     """The recipe on drawn images, so that it runs where its data set is not."""
+    size = config.model.image_size
     drawn = {
         "name": "synthetic",
         "num_examples": 32,
         "num_classes": config.task.get("classes", 4),
-        "size": config.model.image_size,
+        "size": size if isinstance(size, int) else max(size),
     }
     config.data.source = config.data.eval_source = ConfigDict(drawn)
     return config
@@ -227,6 +243,7 @@ class Plan(NamedTuple):
     log: int
     eval: int
     save: int
+    decay: int | None = None  # where the learning rate is final; None: at the end
 
     @classmethod
     def from_config(cls, config: ConfigDict, steps_per_epoch: float) -> "Plan":
@@ -241,6 +258,7 @@ class Plan(NamedTuple):
             log=config.log.every_steps,
             eval=config.eval.every_steps,
             save=config.checkpoint.every_steps,
+            decay=config.optim.decay_steps,
         )
         if plan.total < 1:
             raise ValueError(f"epochs={config.epochs} is not a single step")
@@ -250,6 +268,11 @@ class Plan(NamedTuple):
             raise ValueError(
                 f"warm-up of {plan.warmup} steps leaves nothing of {plan.total}; "
                 "lower optim.warmup_epochs or raise epochs"
+            )
+        if plan.decay is not None and plan.decay <= plan.warmup:
+            raise ValueError(
+                f"optim.decay_steps={plan.decay} must be beyond the warm-up of "
+                f"{plan.warmup} steps"
             )
         return plan
 

@@ -127,6 +127,17 @@ def check_classes(task, *streams) -> None:
             )
 
 
+def check_frozen(task, saved: weights.Restored) -> None:
+    """Raises ValueError when the tokenizer is not the one that a run was trained on."""
+    now = task.frozen_from and int(task.frozen_from.name)
+    then = saved.position.get("frozen_step", now)
+    if now != then:
+        raise ValueError(
+            f"{saved.path} was trained on the tokens of step {then} of its tokenizer, "
+            f"which is now at step {now}; name that step in task.target.checkpoint"
+        )
+
+
 def evaluate(
     path: str | pathlib.Path, config: ConfigDict | None = None
 ) -> dict[str, float]:
@@ -149,11 +160,16 @@ def evaluate(
     task = tasks.build(config)
     stream = evaluation_stream(config, task)
     if stream is None:
-        raise ValueError("config: data.eval_source is empty: nothing to evaluate on")
+        raise ValueError(
+            f"data.eval_source of {saved.path} is empty: nothing to evaluate on; give "
+            "--config with a recipe that has one, and the same model"
+        )
     check_classes(task, stream)
+    check_frozen(task, saved)
     spec = {k: jax.ShapeDtypeStruct(*v) for k, v in stream.spec.items()}
     boxed = state.abstract_variables(task, spec)
-    have = {"params": saved.params, "model_state": saved.model_state}
+    params = task.adapt(saved.params, saved.config["model"])
+    have = {"params": params, "model_state": saved.model_state}
     weights.check_fit(have, nn.unbox(boxed), str(saved.path))
     with jax.set_mesh(mesh):
         have = jax.device_put(have, sharding.shardings_of(boxed, mesh))

@@ -14,10 +14,11 @@ Tree = Any
 
 # Parameters that weight decay leaves alone: the official code's "one-dimensional, or
 # named bias, cls_token, pos_embed". By name, because stacking makes vectors 2-D.
-# mask_token and the tables of relative positions do decay there, so here too.
+# mask_token and the tables of relative positions do decay there, so here too. Codes of
+# a quantizer do not: they are places among the latents, not weights.
 NOT_DECAYED = frozenset(
     ["bias", "scale", "gamma_1", "gamma_2", "q_bias", "v_bias"]
-    + ["cls_token", "pos_embed"]
+    + ["cls_token", "pos_embed", "embedding"]
 )
 # Parameters below the first block: layer 0 of layer-wise decay.
 EMBEDDINGS = frozenset(["cls_token", "mask_token", "pos_embed", "patch_embed"])
@@ -27,11 +28,13 @@ def warmup_cosine(step, plan: Plan, peak: float, final: float, xp=jnp):
     """Learning rate of optimizer step `step` (0-based).
 
     Both ends of the warm-up are included: step 0 has rate 0, step `warmup - 1` and the
-    step after it both have `peak`; the cosine never quite reaches `final`. This is
-    `cosine_scheduler` of the official code. With `xp=numpy` it computes in float64.
+    step after it both have `peak`; the cosine ends at `plan.decay` or, never quite
+    reaching `final`, with the run. This is `cosine_scheduler` of the official code.
+    With `xp=numpy` it computes in float64.
     """
     rising = peak * step / max(plan.warmup - 1, 1)
-    done = (step - plan.warmup) / (plan.total - plan.warmup)
+    end = plan.total if plan.decay is None else plan.decay
+    done = xp.minimum((step - plan.warmup) / (end - plan.warmup), 1)
     falling = final + 0.5 * (peak - final) * (1 + xp.cos(np.pi * done))
     return xp.where(step < plan.warmup, rising, falling)
 

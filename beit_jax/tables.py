@@ -56,7 +56,7 @@ def call(
         if key not in free:
             raise ValueError(
                 f"{where} takes no setting {key!r}{nearest(key, free)} "
-                f"(it takes {', '.join(sorted(free))})"
+                f"(it takes {', '.join(sorted(free)) or 'none'})"
             )
         wanted = hints.get(key)
         if wanted in (int, float, bool, str) and not has_type(value, wanted):
@@ -80,6 +80,8 @@ def build(
     Raises:
       ValueError: no name, no such entry, or settings that do not fit (see `call`).
     """
+    if isinstance(spec, str):
+        raise ValueError(f"{where}: {spec!r} must be a section, {{'name': {spec!r}}}")
     settings = dict(spec)
     if "name" not in settings:
         raise ValueError(f"{where} needs a name: one of {', '.join(sorted(table))}")

@@ -162,8 +162,9 @@ def unused_settings(
     notes = []
     if config.data.mask and "mask" not in spec:
         notes.append(f"data.mask is not used, {config.task.name} hides nothing")
-    if config.data.augment.crop == "pad":
-        notes.append("data.augment.crop='pad' does not use scales and ratios")
+    crop = config.data.augment.crop
+    if crop != "random_resized":
+        notes.append(f"data.augment.crop={crop!r} does not use scales and ratios")
     if config.steps is not None and config.epochs is not None:
         notes.append(f"epochs={config.epochs} is not used, steps={config.steps} is")
     asked = config.optim.warmup_steps
@@ -185,17 +186,23 @@ def tell(task, values: Mapping[str, float], step: int, writer, meter) -> None:
 
 
 def warm_start(config: ConfigDict, task, fresh: TrainState) -> tuple[TrainState, str]:
-    """A fresh state with the parameters of `config.init_from`, and a report."""
+    """A fresh state with the weights of `config.init_from`, and a report.
+
+    Weights are the parameters and what else a model carries: the codes of a tokenizer.
+    """
     other = weights.restore_params(config.init_from)
     keep_fresh = tuple(filter(None, config.init_fresh.split(",")))
-    params, report = weights.merge(
-        fresh.params, task.adapt(other.params), keep_fresh, other.path
+    given = task.adapt(other.params, other.config["model"]) | other.model_state
+    have, report = weights.merge(
+        fresh.params | fresh.model_state, given, keep_fresh, other.path
     )
+    params = {name: have[name] for name in fresh.params}
+    model_state = {name: have[name] for name in fresh.model_state}
     pixels, theirs = config.model.pixels, other.config["model"].get("pixels", "half")
     if pixels != theirs:
         report += f"; they saw pixels in {theirs!r}, this run shows {pixels!r}"
     ema = None if fresh.ema is None else jax.tree.map(jnp.copy, params)
-    return fresh.replace(params=params, ema=ema), report
+    return fresh.replace(params=params, model_state=model_state, ema=ema), report
 
 
 def digest(task, window: list, step: int) -> dict[str, float]:

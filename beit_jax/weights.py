@@ -4,12 +4,14 @@ One Orbax step holds `state` (arrays), `position` (how far, in which data) and `
 (what the run was).
 """
 
+import json
 import pathlib
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
 
 from beit_jax.tables import nearest
 
@@ -69,6 +71,7 @@ class Restored(NamedTuple):
     params: Tree  # the running average where the run kept one
     model_state: Tree
     config: dict[str, Any]
+    position: dict[str, Any]  # in the data, and the tokenizer's step
 
 
 def find_step(path: str | pathlib.Path) -> pathlib.Path:
@@ -117,10 +120,47 @@ def restore_params(path: str | pathlib.Path) -> Restored:
             ),
             partial_restore=True,
         )
-        want = ocp.args.Composite(state=restore, config=ocp.args.JsonRestore())
+        want = ocp.args.Composite(
+            state=restore,
+            config=ocp.args.JsonRestore(),
+            position=ocp.args.JsonRestore(),
+        )
         saved = manager.restore(int(step.name), args=want)
     state = saved["state"]
-    return Restored(step, state[weights], state["model_state"] or {}, saved["config"])
+    return Restored(
+        step,
+        state[weights],
+        state["model_state"] or {},
+        saved["config"],
+        saved["position"],
+    )
+
+
+def save_params(
+    workdir: str | pathlib.Path, params: Tree, model_state: Tree, config: ConfigDict
+) -> pathlib.Path:
+    """Writes weights from elsewhere as step 0 of a run, for all that `find_step` finds.
+
+    Returns:
+      The path of the step.
+
+    Raises:
+      ValueError: there are checkpoints already.
+    """
+    directory = pathlib.Path(workdir).expanduser().resolve() / "checkpoints"
+    state = {"step": np.int32(0), "params": params, "opt_state": {}, "ema": None}
+    with open_manager(directory) as manager:
+        if manager.all_steps():
+            raise ValueError(f"{directory} has checkpoints; name an empty directory")
+        manager.save(
+            0,
+            args=ocp.args.Composite(
+                state=ocp.args.PyTreeSave(state | {"model_state": model_state}),
+                position=ocp.args.JsonSave({"step": 0}),
+                config=ocp.args.JsonSave(json.loads(config.to_json())),
+            ),
+        )
+    return directory / "0"
 
 
 def _reader(step: pathlib.Path) -> ocp.CheckpointManager:

@@ -18,7 +18,7 @@ def get_config(arg: str = ""):
         steps=3000,
         task={
             "name": "pretrain",
-            "target": {"name": "vqvae", "checkpoint": "runs/caltech20/tokenizer"},
+            "target": {"name": "tokens", "checkpoint": "runs/caltech20/tokenizer"},
         },
         model={
             "image_size": 112,
@@ -39,7 +39,7 @@ def get_config(arg: str = ""):
                 "jitter_on": "device",
             },
             "decoded_cache_gib": 1.0,
-            "mask": {"name": "blockwise", "max_patches": 20, "min_block": 4},
+            "mask": {"name": "blockwise", "max_patches": 20},
         },
         optim={"lr": 1.5e-3, "warmup_steps": 200},
         log={"every_steps": 100},

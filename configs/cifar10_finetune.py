@@ -23,6 +23,7 @@ def get_config(arg: str = ""):
             "depth": 4,
             "heads": 4,
             "rel_pos_bias": "per_block",
+            "init_as": "pretrain",  # so that from scratch differs in nothing else
             "drop_path": 0.1,
         },
         data={

@@ -15,7 +15,7 @@ def get_config(arg: str = ""):
         steps=3000,
         task={
             "name": "pretrain",
-            "target": {"name": "vqvae", "checkpoint": "runs/cifar10/tokenizer"},
+            "target": {"name": "tokens", "checkpoint": "runs/cifar10/tokenizer"},
         },
         model={
             "image_size": 32,
@@ -30,7 +30,7 @@ def get_config(arg: str = ""):
             "source": {"name": "folder", "path": "data/cifar10_train.tar.gz"},
             "eval_source": {"name": "folder", "path": "data/cifar10_test.tar.gz"},
             "augment": {"min_scale": 0.35, "token_interpolation": "bicubic"},
-            "mask": {"name": "blockwise", "max_patches": 6, "min_block": 2},
+            "mask": {"name": "blockwise", "max_patches": 6},
         },
         optim={"lr": 1.5e-3, "warmup_steps": 200},
         log={"every_steps": 100},

@@ -13,7 +13,7 @@ def get_config(arg: str = ""):
         steps=1000,
         task={
             "name": "pretrain",
-            "target": {"name": "vqvae", "checkpoint": "runs/tokenizer"},
+            "target": {"name": "tokens", "checkpoint": "runs/tokenizer"},
         },
         model={
             "image_size": 32,
@@ -33,7 +33,7 @@ def get_config(arg: str = ""):
                 "flip": False,
                 "token_interpolation": "bicubic",
             },
-            "mask": {"name": "blockwise", "max_patches": 6, "min_block": 2},
+            "mask": {"name": "blockwise", "max_patches": 6},
         },
         optim={"lr": 1.5e-3, "warmup_steps": 80},
         log={"every_steps": 50},

@@ -124,3 +124,11 @@ def test_a_bad_file_ends_the_run_with_its_name_and_code_65(tmp_path):
     run = command("train", "--config", recipe, *images, "--workdir", tmp_path / "run")
     code, _, err = finish(run)
     assert code == 65 and f"{folder}/7.png: the file is empty" in err
+
+
+def test_what_cannot_be_converted_is_told_in_a_sentence(tmp_path):
+    code, _, err = finish(command("convert", tmp_path / "none.npz", tmp_path / "run"))
+    assert code == 78 and "Traceback" not in err
+    assert f"cannot read a state dict from {tmp_path}/none.npz: " in err
+    code, _, err = finish(command("convert", tmp_path))
+    assert code == 1 and "besides flags it takes SOURCE TARGET, not" in err

@@ -85,7 +85,7 @@ def recipe():
     return config_lib.new(
         steps=3,
         init_fresh="head,fc_norm",
-        task={"name": "pretrain", "target": {"name": "vqvae", "checkpoint": "x"}},
+        task={"name": "pretrain", "target": {"name": "tokens", "checkpoint": "x"}},
         model={"image_size": 32, "taps": (1, 2)},
         data={"source": {"name": "digits"}, "mask": {"max_patches": 5}},
     )
@@ -153,3 +153,8 @@ def test_a_run_cut_short_by_steps_warms_up_for_half_of_it():
 def test_an_empty_run_and_negative_intervals_are_refused(lengths):
     with pytest.raises(ValueError, match="must be in|not a single step"):
         plan(**lengths)
+
+
+def test_a_schedule_that_ends_within_the_warm_up_is_refused():
+    with pytest.raises(ValueError, match="decay_steps=3 must be beyond the warm-up"):
+        plan(steps=10, optim={"warmup_steps": 3, "decay_steps": 3})

@@ -20,8 +20,9 @@ MAY_IMPORT = {
     "heads": {"heads", "models", "tasks.base"}
     | {"sharding.partitioned", "sharding.constrain"},
     "data": {"data"},
-    "tasks": {"tasks.base", "tasks.encoders", "tasks.augment"}
+    "tasks": {"tasks.base", "tasks.encoders", "tasks.augment", "tasks.objectives"}
     | {"models", "sharding", "targets", "heads"},
+    "convert": {"convert", "command", "config", "weights"},
     "check_data": {"command", "config", "tasks", "data", "models.pixels"},
     "train": {"command", "tasks", "sharding", "data.pipeline", "evaluate"}
     | {

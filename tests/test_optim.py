@@ -15,6 +15,7 @@ import pytest
 from beit_jax import config as config_lib
 from beit_jax import optim
 from beit_jax.config import Plan
+from beit_jax.models.vqvae import VQVAE
 from beit_jax.weights import flatten
 from tests.models import official
 
@@ -114,6 +115,13 @@ def test_decay_spares_vectors_and_positions_but_no_tables():
     assert mask == dict.fromkeys(spared, False) | dict.fromkeys(decayed, True)
 
 
+def test_codes_that_learn_by_gradient_do_not_decay():
+    init, image = VQVAE(learning="gradient").init, jnp.zeros((1, 8, 8, 3))
+    mask = optim.decay_mask(jax.eval_shape(init, jax.random.key(0), image)["params"])
+    assert mask["quantizer"] == {"embedding": False}
+    assert mask["encoder"]["block_0"]["conv3x3"]["kernel"]
+
+
 def test_clipping_scales_by_pytorchs_rule():
     grads = {"a": jnp.array([3.0, 0.0]), "b": jnp.array([4.0])}
     clipped, _ = optim.clip(1.0).update(grads, optax.EmptyState())
@@ -139,3 +147,9 @@ def test_every_stage_of_the_optimizer_changes_its_updates(changed):
     before = step(settings)
     settings.update(changed)
     assert not np.allclose(step(settings), before, rtol=1e-3)
+
+
+def test_a_schedule_may_end_before_the_run():
+    length = plan(100, 10)._replace(decay=60)
+    got = optim.warmup_cosine(np.array([9, 35, 60, 99]), length, 1.0, 0.2, xp=np)
+    np.testing.assert_allclose(got, [1.0, 0.6, 0.2, 0.2], rtol=1e-12)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from beit_jax import config as c
+from beit_jax import tasks
 from beit_jax.evaluate import evaluate
 from beit_jax.train import train
 from tests import tiny
@@ -46,6 +47,32 @@ def test_a_recipe_trains_and_can_be_measured_again(path, tmp_path):
     )
     for picture in pictures:
         Image.open(picture).verify()
+
+
+ABLATIONS = [
+    ("no_blockwise", {"mask": "random", "target": "tokens", "predict": "masked"}),
+    ("pixels", {"mask": "blockwise", "target": "pixels", "predict": "masked"}),
+    ("pixels_no_blockwise", {"mask": "random", "target": "pixels"}),
+    ("recover_all", {"mask": "blockwise", "target": "tokens", "predict": "all"}),
+    ("no_masking", {"mask": "none", "target": "tokens", "predict": "all"}),
+    ("plain", {"preset": "paper_plain"}),
+]
+
+
+@pytest.mark.parametrize("name, wanted", ABLATIONS)
+def test_table_4_is_a_name_behind_the_recipes(name, wanted):
+    (path,) = (p for p in RECIPES if p.stem == "beit_base_patch16_224_pretrain")
+    config = recipe(path)(f"{name},tiny")
+    has = {
+        "mask": config.data.mask.name,
+        "target": config.task.target.name,
+        "predict": config.task.get("predict", "masked"),
+        "preset": config.model.preset,
+    }
+    assert {key: has[key] for key in wanted} == wanted
+    tasks.build(config)
+    with pytest.raises(ValueError, match="argument 'no_mask' is unknown; .*no_masking"):
+        recipe(path)("no_mask")
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

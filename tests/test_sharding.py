@@ -76,7 +76,7 @@ def test_constrain_does_nothing_without_a_mesh():
 
 def boxed_params(variant: str):
     """Parameters of BEiT pre-training as boxed shapes; nothing is computed."""
-    target = {"name": "vqvae", "checkpoint": "untrained", "untrained": {"vocab": 8192}}
+    target = {"name": "tokens", "checkpoint": "untrained", "untrained": {"vocab": 8192}}
     config = config_lib.new(
         task={"name": "pretrain", "target": target},
         model={"image_size": 224, "rel_pos_bias": "shared"} | VARIANTS[variant],

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from beit_jax.evaluate import evaluate
 from beit_jax.train import Preempted, train
 from tests import tiny
 
@@ -149,6 +150,38 @@ def test_fine_tuning_starts_from_the_averaged_weights(tmp_path, capsys):
     np.testing.assert_array_equal(copies, np.stack([table, table]))
 
 
+def test_a_tokenizer_trains_on_with_the_codes_of_another(tmp_path):
+    run(tmp_path / "first", "tokenizer")
+    still = {"optim__lr": 0.0, "optim__min_lr": 0.0, "model__decay": 1.0}
+    still |= {"model__restart_below": 0.0, "init_from": str(tmp_path / "first")}
+    run(tmp_path / "second", "tokenizer", **still)
+    have, want = tiny.arrays(tmp_path / "second"), tiny.arrays(tmp_path / "first")
+    name = "model_state/codebook/quantizer/cluster_size"
+    np.testing.assert_array_equal(have[name], want[name])
+    assert (want[name] != 1).any()
+
+
+def test_a_run_is_measured_at_another_size(tmp_path):
+    test = {"data__eval_source": {"name": "synthetic", "num_examples": 12}}
+    metrics = run(tmp_path, **test)
+    config = tiny.config("classify", model__image_size=48, **test)
+    larger = evaluate(tmp_path, config)
+    assert larger.keys() == metrics.keys() and np.isfinite(larger["eval/loss"])
+    assert larger["eval/loss"] != metrics["eval/loss"]
+
+
+def test_a_run_is_not_measured_with_a_tokenizer_that_trained_on(tmp_path):
+    tokenizer = tmp_path / "tokenizer"
+    run(tokenizer, "tokenizer")
+    target = {"name": "tokens", "checkpoint": str(tokenizer)}
+    test = {"data__eval_source": {"name": "synthetic", "num_examples": 12}}
+    run(tmp_path / "run", "pretrain", task__target=target, **test)
+    evaluate(tmp_path / "run")
+    run(tokenizer, "tokenizer", steps=7)
+    with pytest.raises(ValueError, match="the tokens of step 6 .* now at step 7; name"):
+        evaluate(tmp_path / "run")
+
+
 def test_weights_that_do_not_fit_are_named_with_both_shapes(tmp_path):
     run(tmp_path / "small")
     start = {"init_from": str(tmp_path / "small")}
@@ -166,7 +199,7 @@ def test_weights_that_do_not_fit_are_named_with_both_shapes(tmp_path):
 def test_frozen_weights_are_never_saved(tmp_path):
     tokenizer = tmp_path / "tokenizer"
     run(tokenizer, "tokenizer")
-    target = {"name": "vqvae", "checkpoint": str(tokenizer)}
+    target = {"name": "tokens", "checkpoint": str(tokenizer)}
     run(tmp_path / "run", "pretrain", task__target=target)
     saved = tiny.arrays(tmp_path / "run")
     kinds = {"/".join(path.split("/")[:2]) for path in saved if path != "step"}

@@ -19,6 +19,8 @@ ENCODER = {
     "drop_path": 0.2,
 }
 VQVAE = {"vocab": 32, "code_dim": 8, "width": 16, "res_blocks": 1}
+DVAE = {"vocab": 32, "n_hid": 8, "n_init": 8, "blocks_per_group": 1}
+DISCRETE_VAE = {"vocab": 32, "hidden": 8, "code_dim": 8}
 TASKS = {
     "tokenizer": {
         "task": {"name": "tokenizer"},
@@ -33,7 +35,7 @@ TASKS = {
     "pretrain": {
         "task": {
             "name": "pretrain",
-            "target": {"name": "vqvae", "checkpoint": "untrained", "untrained": VQVAE},
+            "target": {"name": "tokens", "checkpoint": "untrained", "untrained": VQVAE},
         },
         "model": ENCODER | {"rel_pos_bias": "shared"},
     },

@@ -7,7 +7,7 @@ from beit_jax.data import randaugment
 from beit_jax.data.geometry import FILTERS
 from beit_jax.tables import nearest
 
-CROPS = ("random_resized", "pad")
+CROPS = ("random_resized", "square", "pad")
 JITTERS = ("image", "view", "device")
 TOKEN_VIEWS = ("image", "first_view")
 
@@ -21,7 +21,9 @@ class Augment(NamedTuple):
     mixing in fine-tuning.
     """
 
-    crop: str = "random_resized"  # "pad": shift by up to `pad`, for tiny images
+    # "square": as DALL-E's tokenizer was trained, with interpolation="area".
+    # "pad": shift by up to `pad`, for tiny images.
+    crop: str = "random_resized"
     min_scale: float = 0.08  # of the image's area
     max_scale: float = 1.0
     min_ratio: float = 3 / 4  # width / height

@@ -18,6 +18,7 @@ NEAREST = Image.Resampling.NEAREST
 _HUGE = 2**26  # pixels that no resized image should have
 
 FILTERS = {
+    "area": Image.Resampling.BOX,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
@@ -60,6 +61,35 @@ def random_box(
             return Box(int(top), int(left), h, w)
     h, w = min(height, round(width / ratio[0])), min(width, round(height * ratio[1]))
     return Box((height - h) // 2, (width - w) // 2, h, w)
+
+
+def square_box(
+    u: np.ndarray,
+    height: int,
+    width: int,
+    size: int,
+    zoom: tuple[float, float] = (9 / 8, 12 / 8),
+) -> Box:
+    """The box that DALL-E's dVAE was trained on (arXiv:2102.12092, appendix A.2).
+
+    There a random square as large as the image allows is resized to t pixels, t drawn
+    from zoom * size (but never enlarged), and a square of `size` is cut out of that at
+    random. Here both cuts are made at once, to the nearest pixel of the image.
+
+    Args:
+      u: (5,) uniforms.
+      size: side of the view.
+    """
+    side = min(height, width)
+    low, high = (max(size, min(side, round(size * by))) for by in zoom)
+    between = low + int(u[2] * (high - low + 1))
+    inner = round(side * size / between)
+    tops = int(u[0] * (height - side + 1)), int(u[1] * (width - side + 1))
+    top, left = (
+        start + int(v * (side - inner + 1))
+        for start, v in zip(tops, u[3:5], strict=True)
+    )
+    return Box(top, left, inner, inner)
 
 
 def padded_box(

@@ -1,4 +1,4 @@
-"""Which patches to hide: blockwise (BEiT, MaskFeat) or uniformly random, for a batch.
+"""Which patches to hide: blockwise (BEiT, MaskFeat), uniformly random or none.
 
 Masks are drawn after batching: one `while_loop` for a batch costs about as much as
 one for an example.
@@ -22,7 +22,7 @@ def blockwise(
     batch: int,
     grid: tuple[int, int] = (14, 14),
     max_patches: int = 75,
-    min_block: int = 16,
+    min_block: int | None = None,
     max_block: int | None = None,
     min_aspect: float = 0.3,
     exact: bool = False,
@@ -35,8 +35,9 @@ def blockwise(
       batch: number of masks.
       grid: patches down and across.
       max_patches: upper bound of the count; about a third of masks end below it.
-      min_block: smallest area drawn. When fewer patches than this remain, areas lie
-        between the two, as in the official code.
+      min_block: smallest area drawn; None: BEiT's 16/75 of `max_patches`, at least 2.
+        When fewer patches than this remain, areas lie between the two, as in the
+        official code.
       max_block: largest area drawn and largest gain of one block; None: `max_patches`.
       min_aspect: aspects are log-uniform in [min_aspect, 1 / min_aspect].
       exact: patches chosen at random make up what the blocks lack, as in BEiT v2.
@@ -47,6 +48,8 @@ def blockwise(
     BEiT's algorithm 1 as in the official `masking_generator.py`, draw for draw. The
     filling of BEiT v2's has the same law but draws of its own.
     """
+    if min_block is None:
+        min_block = max(2, round(max_patches * 16 / 75))
     mask, _ = place_blocks(
         draw, batch, grid, max_patches, min_block, max_block, min_aspect
     )
@@ -82,7 +85,17 @@ def random(
     return tf.repeat(tf.repeat(mask, unit, axis=1), unit, axis=2)
 
 
-MASKS = {"blockwise": blockwise, "random": random}
+def none(
+    draw: Draw, batch: int, grid: tuple[int, int] = (14, 14), max_patches: int = 0
+) -> tf.Tensor:
+    """Hides nothing: (batch, *grid) bool False (BEiT's ablation without masking).
+
+    `max_patches` is not used; it may stay in a recipe whose mask is switched off.
+    """
+    return tf.zeros((batch, *grid), tf.bool)
+
+
+MASKS = {"blockwise": blockwise, "random": random, "none": none}
 
 
 class _State(NamedTuple):

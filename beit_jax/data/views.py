@@ -53,6 +53,11 @@ class Views:
         self._max_pixels, self._exif, self._dct = max_pixels, apply_exif, dct_scaled
         self._shapes = {name: tuple(form.shape) for name, form in spec.items()}
         self._size = self._shapes["image"][:2]
+        if settings.crop == "square" and self._size[0] != self._size[1]:
+            raise ValueError(
+                f"data.augment.crop='square' gives square views, not {self._size[0]}x"
+                f"{self._size[1]}; use 'random_resized'"
+            )
         self._forms = {
             name: (self._shapes[name][:2], FILTERS[interpolation])
             for name, interpolation in (
@@ -145,6 +150,8 @@ class Views:
                     f"{least[0]}x{least[1]} or more"
                 )
             return geometry.padded_box(u, height, width, self._size, ours.pad)
+        if ours.crop == "square":
+            return geometry.square_box(u, height, width, self._size[0])
         scale = (ours.min_scale, ours.max_scale)
         return geometry.random_box(
             u, height, width, scale, (ours.min_ratio, ours.max_ratio)

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from beit_jax.models.layers import LayerNorm, Linear
+from beit_jax.models.layers import LayerNorm, Linear, plain_normal
 
 Array = jax.Array
 
@@ -20,7 +20,7 @@ class LinearHead(nn.Module):
     Attributes:
       classes: C.
       pool: "mean" or "cls".
-      init_scale: factor on the weights' initial values.
+      init_scale: factor on the weights' initial values, a normal of 0.02.
     """
 
     classes: int
@@ -38,4 +38,7 @@ class LinearHead(nn.Module):
         else:
             x = tokens[:, 0]
         axes = ("embed", None)  # classes are few, and of any number
-        return Linear(self.classes, axes, self.dtype, name="head")(x, self.init_scale)
+        head = Linear(
+            self.classes, axes, self.dtype, kernel_init=plain_normal, name="head"
+        )
+        return head(x, self.init_scale)

@@ -3,9 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
+import jax
+import numpy as np
+
+from beit_jax.models import positions
+from beit_jax.models.positions import Grid
 
 Tree = Any
+
+# Last part of a position table's path -> what resizes it.
+TABLES = {
+    "table": positions.resize_offsets,
+    "pos_embed": positions.resize_embedding,
+}
 
 
 def shared_to_per_block(encoder_params: Mapping[str, Tree], depth: int) -> Tree:
@@ -29,8 +39,31 @@ def shared_to_per_block(encoder_params: Mapping[str, Tree], depth: int) -> Tree:
             f"no shared table rel_pos_bias/table among {sorted(encoder_params)}"
         )
     params = dict(encoder_params)
-    table = params.pop("rel_pos_bias")["table"]
-    copies = jnp.broadcast_to(table, (depth, *table.shape))
+    table = np.asarray(params.pop("rel_pos_bias")["table"])
+    copies = np.broadcast_to(table, (depth, *table.shape))
     attention = {**params["blocks"]["attn"], "rel_pos_bias": {"table": copies}}
     params["blocks"] = {**params["blocks"], "attn": attention}
     return params
+
+
+def resize_positions(encoder_params: Mapping[str, Tree], old: Grid, new: Grid) -> Tree:
+    """Makes an encoder's position tables, relative and absolute, serve another grid.
+
+    Args:
+      encoder_params: unboxed parameters of an `Encoder`, on the host.
+      old: (h, w) patches that the tables are for.
+      new: those that they are to be for.
+
+    Returns:
+      A new tree; everything but the tables is the same.
+
+    Raises:
+      ValueError: tables that are not for `old`.
+    """
+
+    def resize(path, leaf):
+        if path[-1].key not in TABLES or tuple(old) == tuple(new):
+            return leaf
+        return TABLES[path[-1].key](np.asarray(leaf), old, new)
+
+    return jax.tree_util.tree_map_with_path(resize, encoder_params)

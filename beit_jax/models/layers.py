@@ -4,55 +4,35 @@ Parameters, the residual stream and everything elementwise are float32; `dtype` 
 of the operands of matrix products, whose results come back in float32.
 """
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from beit_jax.models import positions
+from beit_jax.models.patches import check_sides
+from beit_jax.models.positions import Grid
+from beit_jax.models.products import product
 from beit_jax.sharding import constrain, partitioned
 
 Array = jax.Array
+Initializer = nn.initializers.Initializer
 
-# The official `trunc_normal_(std=.02, a=-.02, b=.02)`: cut at one sigma, so that the
-# realised standard deviation is 0.0108.
-init_normal = nn.initializers.truncated_normal(0.02, lower=-1.0, upper=1.0)
 zeros = nn.initializers.zeros
+# `trunc_normal_(std=.02, a=-.02, b=.02)` of the official pre-training code: cut at one
+# sigma, so that the realised standard deviation is 0.0108.
+cut_normal = nn.initializers.truncated_normal(0.02, lower=-1.0, upper=1.0)
+# `trunc_normal_(std=.02)` of the fine-tuning code: it cuts at +-2, a hundred sigma.
+plain_normal = nn.initializers.normal(0.02)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
-def product(spec: str, x: Array, y: Array, dtype: jnp.dtype) -> Array:
-    """`einsum(spec, x, y)`, float32 in and out, its operands rounded to `dtype`.
+def torch_uniform(inputs: int) -> Initializer:
+    """U(-1, 1) / sqrt(inputs), as PyTorch starts kernels and biases alike."""
+    bound = inputs**-0.5
 
-    The operands of its gradients are rounded too, where autodiff would have a float32
-    one. Each index must occur in two of the three parts of spec, as in "ni,io->no".
-    Merge leading dimensions of x that y does not have: XLA's CPU backend is 1.6 times
-    faster on the two-dimensional product.
-    """
-    x, y = x.astype(dtype), y.astype(dtype)
-    return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32)
+    def init(key, shape):
+        return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
-
-def _product_forward(spec, x, y, dtype):
-    x, y = x.astype(dtype), y.astype(dtype)
-    return product(spec, x, y, dtype), (x, y)
-
-
-def _product_backward(spec, dtype, operands, gradient):
-    x, y = operands
-    gradient = gradient.astype(dtype)
-    left, right, out = spec.replace("->", ",").split(",")
-    # XLA's CPU backend lacks bfloat16 products with a float32 result that come out
-    # transposed, as these may, and says so only when it runs them (jax 0.10).
-    result = dtype if jax.default_backend() == "cpu" else jnp.float32
-    einsum = functools.partial(jnp.einsum, preferred_element_type=result)
-    dx = einsum(f"{out},{right}->{left}", gradient, y)
-    dy = einsum(f"{left},{out}->{right}", x, gradient)
-    return dx.astype(jnp.float32), dy.astype(jnp.float32)
-
-
-product.defvjp(_product_forward, _product_backward)
+    return init
 
 
 class Linear(nn.Module):
@@ -65,6 +45,8 @@ class Linear(nn.Module):
     axes: tuple[str | None, ...]
     dtype: jnp.dtype = jnp.float32
     spec: str = "ni,io->no"
+    kernel_init: Initializer = cut_normal
+    bias_init: Initializer = zeros
 
     @nn.compact
     def __call__(self, x: Array, init_scale: Array | float = 1.0) -> Array:
@@ -72,21 +54,27 @@ class Linear(nn.Module):
         lead, inputs = x.shape[: 1 - len(self.axes)], x.shape[1 - len(self.axes) :]
 
         def init(key, shape):
-            return init_normal(key, shape) * init_scale
+            return self.kernel_init(key, shape) * init_scale
 
         shape = (*inputs, self.features)
         kernel = self.param("kernel", partitioned(init, *self.axes), shape)
-        bias = self.param("bias", partitioned(zeros, self.axes[-1]), shape[-1:])
+        bias_init = partitioned(self.bias_init, self.axes[-1])
+        bias = self.param("bias", bias_init, shape[-1:])
         y = product(self.spec, x.reshape(-1, *inputs), kernel, self.dtype)
         return y.reshape(*lead, self.features) + bias
 
 
 class PatchEmbed(nn.Module):
-    """Cuts an image into square patches and projects each to `dim` features."""
+    """Cuts an image into square patches and projects each to `dim` features.
+
+    With `torch_init` kernel and bias start as PyTorch's convolutions do: the official
+    fine-tuning code leaves them so.
+    """
 
     dim: int
     patch_size: int = 16
     dtype: jnp.dtype = jnp.float32
+    torch_init: bool = False
 
     @nn.compact
     def __call__(self, image: Array) -> Array:
@@ -97,60 +85,53 @@ class PatchEmbed(nn.Module):
         """
         batch, height, width, channels = image.shape
         size = self.patch_size
-        if height % size or width % size:
-            raise ValueError(
-                f"image is {height}x{width}; both sides must be multiples of "
-                f"patch_size={size}"
-            )
+        check_sides(image, size)
         # A convolution whose stride is its kernel is one product of whole patches.
         patches = image.reshape(
             batch, height // size, size, width // size, size, channels
         ).transpose(0, 1, 3, 2, 4, 5)
         axes, spec = (None, None, None, "embed"), "nyxc,yxcd->nd"
-        return Linear(self.dim, axes, self.dtype, spec, name="proj")(patches)
-
-
-def relative_position_index(grid: tuple[int, int]) -> np.ndarray:
-    """(1+N, 1+N) rows of the bias table, for [query, key]; token 0 is [CLS].
-
-    Rows count offsets (dy, dx) from (1-h, 1-w) row by row; the last three are
-    [CLS] to patch, patch to [CLS] and [CLS] to itself.
-    """
-    height, width = grid
-    y, x = np.divmod(np.arange(height * width), width)
-    dy = y[:, None] - y[None, :] + height - 1
-    dx = x[:, None] - x[None, :] + width - 1
-    rows = (2 * height - 1) * (2 * width - 1)
-    index = np.empty((height * width + 1,) * 2, np.int32)
-    index[1:, 1:] = dy * (2 * width - 1) + dx
-    index[0, 1:], index[1:, 0], index[0, 0] = rows, rows + 1, rows + 2
-    return index
+        inits = cut_normal, zeros
+        if self.torch_init:
+            inits = 2 * (torch_uniform(channels * size**2),)
+        return Linear(self.dim, axes, self.dtype, spec, *inits, name="proj")(patches)
 
 
 class RelPosBias(nn.Module):
-    """A learned bias for each head and each offset between two tokens of the grid."""
+    """A learned bias for each head and each offset between two tokens of `grid`."""
 
-    grid: tuple[int, int]
+    grid: Grid
     heads: int
 
     @nn.compact
-    def __call__(self) -> Array:
-        """(A, 1+N, 1+N) float32, to be added to attention logits."""
-        index = relative_position_index(self.grid)
-        shape = (int(index.max()) + 1, self.heads)
+    def __call__(self, seen: Grid) -> Array:
+        """(A, 1+N, 1+N) float32, to be added to attention logits.
+
+        Args:
+          seen: the grid of the image; where it is another one, the table is resized.
+        """
+        shape = (positions.offset_rows(self.grid), self.heads)
         table = self.param("table", partitioned(zeros, None, "heads"), shape)
-        return table[index].transpose(2, 0, 1)
+        if seen != tuple(self.grid):
+            table = positions.resize_offsets(table, self.grid, seen)
+        return table[positions.relative_position_index(seen)].transpose(2, 0, 1)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; queries and values have biases, keys have none.
+    """Multi-head self-attention; keys have no bias, which softmax would cancel.
 
-    `grid` gives the layer a position-bias table of its own.
+    Attributes:
+      qkv_bias: queries and values have biases.
+      grid: gives the layer a position-bias table of its own, made for that grid.
+      seen: the grid of the image, for that table; None: the same.
     """
 
     heads: int
-    grid: tuple[int, int] | None = None
+    qkv_bias: bool = True
+    grid: Grid | None = None
+    seen: Grid | None = None
     dtype: jnp.dtype = jnp.float32
+    kernel_init: Initializer = cut_normal
 
     @nn.compact
     def __call__(
@@ -160,11 +141,15 @@ class Attention(nn.Module):
         batch, tokens, dim = x.shape
         head = (self.heads, dim // self.heads)
         axes = ("embed", None, "heads", None)
-        kernel = self.param("qkv", partitioned(init_normal, *axes), (dim, 3, *head))
-        q_bias = self.param("q_bias", partitioned(zeros, "heads", None), head)
-        v_bias = self.param("v_bias", partitioned(zeros, "heads", None), head)
+        kernel_init = partitioned(self.kernel_init, *axes)
+        kernel = self.param("qkv", kernel_init, (dim, 3, *head))
+        q_bias = v_bias = 0.0
+        if self.qkv_bias:
+            q_bias = self.param("q_bias", partitioned(zeros, "heads", None), head)
+            v_bias = self.param("v_bias", partitioned(zeros, "heads", None), head)
         if self.grid is not None:
-            bias = RelPosBias(self.grid, self.heads, name="rel_pos_bias")()
+            table = RelPosBias(self.grid, self.heads, name="rel_pos_bias")
+            bias = table(self.seen or self.grid)
 
         qkv = product("nd,dsak->nsak", x.reshape(-1, dim), kernel, self.dtype)
         qkv = qkv.reshape(batch, tokens, 3, *head)
@@ -174,7 +159,8 @@ class Attention(nn.Module):
         weights = jax.nn.softmax(logits if bias is None else logits + bias)
         x = product("baqs,bsak->bqak", weights, value + v_bias, self.dtype)
         axes, spec = ("heads", None, "embed"), "nak,akd->nd"
-        return Linear(dim, axes, self.dtype, spec, name="proj")(x, init_scale)
+        proj = Linear(dim, axes, self.dtype, spec, self.kernel_init, name="proj")
+        return proj(x, init_scale)
 
 
 class Mlp(nn.Module):
@@ -182,14 +168,16 @@ class Mlp(nn.Module):
 
     hidden: int
     dtype: jnp.dtype = jnp.float32
+    kernel_init: Initializer = cut_normal
 
     @nn.compact
     def __call__(self, x: Array, init_scale: Array | float) -> Array:
         """(B, T, D) -> (B, T, D) float32."""
         wide, narrow = ("embed", "mlp"), ("mlp", "embed")
-        y = Linear(self.hidden, wide, self.dtype, name="fc1")(x)
+        form = {"dtype": self.dtype, "kernel_init": self.kernel_init}
+        y = Linear(self.hidden, wide, name="fc1", **form)(x)
         y = 0.5 * y * (1 + jax.lax.erf(y * 0.5**0.5))  # jax.nn.gelu's erfc is slower
-        return Linear(x.shape[-1], narrow, self.dtype, name="fc2")(y, init_scale)
+        return Linear(x.shape[-1], narrow, name="fc2", **form)(y, init_scale)
 
 
 class DropPath(nn.Module):
@@ -225,7 +213,7 @@ class Block(nn.Module):
 
     Attributes:
       layer_scale: initial value of the gammas; with 0 there are none.
-      grid: gives the block a position-bias table of its own.
+      grid, seen: see `Attention`.
       drops: drop-path is on.
       tapped: also return the output as the second value, for `nn.scan` to stack.
     """
@@ -234,10 +222,13 @@ class Block(nn.Module):
     mlp_ratio: float = 4.0
     layer_scale: float = 0.1
     norm_eps: float = 1e-6
-    grid: tuple[int, int] | None = None
+    qkv_bias: bool = True
+    grid: Grid | None = None
+    seen: Grid | None = None
     drops: bool = False
     tapped: bool = False
     dtype: jnp.dtype = jnp.float32
+    kernel_init: Initializer = cut_normal
 
     @nn.compact
     def __call__(
@@ -246,9 +237,11 @@ class Block(nn.Module):
         """(B, T, D) float32 -> the same; `layer` is (number from 1, drop-path rate)."""
         number, rate = layer
         init_scale = jax.lax.rsqrt(2.0 * number)  # the official fix_init_weight
-        hidden = int(x.shape[-1] * self.mlp_ratio)
-        attention = Attention(self.heads, self.grid, self.dtype, name="attn")
-        mlp = Mlp(hidden, self.dtype, name="mlp")
+        form = {"dtype": self.dtype, "kernel_init": self.kernel_init}
+        attention = Attention(
+            self.heads, self.qkv_bias, self.grid, self.seen, name="attn", **form
+        )
+        mlp = Mlp(int(x.shape[-1] * self.mlp_ratio), name="mlp", **form)
 
         x = constrain(x, "batch", None, None)
         y = LayerNorm(self.norm_eps, name="norm1")(x)

@@ -7,14 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from beit_jax.models import positions
 from beit_jax.models.layers import (
     Array,
     Block,
     LayerNorm,
     PatchEmbed,
     RelPosBias,
-    init_normal,
+    cut_normal,
+    plain_normal,
 )
+from beit_jax.models.positions import Grid
 from beit_jax.sharding import constrain, partitioned
 
 VARIANTS = {
@@ -22,6 +25,18 @@ VARIANTS = {
     "small": {"dim": 384, "depth": 12, "heads": 6},
     "base": {"dim": 768, "depth": 12, "heads": 12},
     "large": {"dim": 1024, "depth": 24, "heads": 16},
+}
+# What of each block is saved for the backward pass, which computes all else again.
+REMAT = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,  # but the block's input
+}
+# Settings that are one word of these.
+CHOICES = {
+    "abs_pos_embed": ("none", "learned", "sincos"),
+    "rel_pos_bias": ("none", "shared", "per_block"),
+    "init_as": ("pretrain", "finetune"),
+    "remat": ("none", *REMAT),
 }
 
 
@@ -37,27 +52,34 @@ class Encoder(nn.Module):
     """Image -> features of [CLS] and of every patch.
 
     Attributes:
-      grid: (h, w) patches for which the position tables are made.
-      abs_pos_embed: add a learned embedding to each position.
+      grid: (h, w) patches for which the position tables are made; images of another
+        grid see them resized.
+      abs_pos_embed: what is added to each position: "learned", "sincos" (fixed, as
+        in MAE) or "none".
       rel_pos_bias: "shared" (one table for all blocks), "per_block" or "none".
+      qkv_bias: queries and values have biases; keys never have.
       layer_scale: initial value of the residual branches' gammas; 0 = no gammas.
       drop_path: rate of the last block; the rates rise linearly from 0.
       mask_token: have the parameter that stands in for hidden patches.
       final_norm: normalise the tokens (a mean-pooling classifier norms after it).
       taps: blocks, counting from 0, whose outputs are returned as `hidden`.
       dtype: of the operands of matrix products and of the returned tokens.
-      remat: recompute each block's activations in the backward pass.
+      init_as: how weights start: normals of 0.02, for "pretrain" cut at one sigma, for
+        "finetune" not, with PyTorch's own start of the patch embedding.
+      remat: what the backward pass computes again of each block, to save memory:
+        nothing ("none"), all but its products with weights ("dots"), all ("full").
       unroll: blocks per iteration of the loop over blocks; more compile slower.
     """
 
-    grid: tuple[int, int]
+    grid: Grid
     dim: int
     depth: int
     heads: int
     patch_size: int = 16
     mlp_ratio: float = 4.0
-    abs_pos_embed: bool = False
+    abs_pos_embed: str = "none"
     rel_pos_bias: str = "shared"
+    qkv_bias: bool = True
     layer_scale: float = 0.1
     drop_path: float = 0.0
     norm_eps: float = 1e-6
@@ -65,7 +87,8 @@ class Encoder(nn.Module):
     final_norm: bool = True
     taps: tuple[int, ...] = ()
     dtype: jnp.dtype = jnp.float32
-    remat: bool = False
+    init_as: str = "pretrain"
+    remat: str = "none"
     unroll: int = 1
 
     @nn.compact
@@ -83,14 +106,17 @@ class Encoder(nn.Module):
           ValueError: settings, image or mask that do not fit each other.
         """
         self._check_settings()
-        x = PatchEmbed(self.dim, self.patch_size, self.dtype, name="patch_embed")(image)
+        torch_init = self.init_as == "finetune"
+        x = PatchEmbed(
+            self.dim, self.patch_size, self.dtype, torch_init, name="patch_embed"
+        )(image)
         grid = x.shape[1:3]
-        self._check_grid(grid)
         x = self._add_tokens(x.reshape(len(x), -1, self.dim), mask)
+        x = self._add_positions(x, grid)
         bias = None
         if self.rel_pos_bias == "shared":
-            bias = RelPosBias(self.grid, self.heads, name="rel_pos_bias")()
-        x, outputs = self._blocks(train)(x, self._layers(), bias)
+            bias = RelPosBias(self.grid, self.heads, name="rel_pos_bias")(grid)
+        x, outputs = self._blocks(grid, train)(x, self._layers(), bias)
         x = constrain(x, "batch", None, None)
         hidden = outputs[np.array(self.taps)] if self.taps else None
         if self.final_norm:
@@ -98,25 +124,38 @@ class Encoder(nn.Module):
         return Features(x.astype(self.dtype), hidden, grid)
 
     def _add_tokens(self, x: Array, mask: Array | None) -> Array:
-        """(B, N, D) patches -> (B, 1+N, D): mask token in, [CLS] in front, positions.
-
-        The mask token replaces a patch before its position is added.
-        """
+        """(B, N, D) patches -> (B, 1+N, D): mask token in, [CLS] in front."""
         batch, patches, dim = x.shape
-        init = partitioned(init_normal, None, None, "embed")
+        init = partitioned(self._normal(), None, None, "embed")
         if self.mask_token:
             token = self.param("mask_token", init, (1, 1, dim))
         if mask is not None:
             self._check_mask(mask, (batch, patches))
             x = jnp.where(mask[..., None], token, x)
         cls = self.param("cls_token", init, (1, 1, dim))
-        x = jnp.concatenate([jnp.broadcast_to(cls, (batch, 1, dim)), x], axis=1)
-        if self.abs_pos_embed:
-            x = x + self.param("pos_embed", init, (1, 1 + patches, dim))
-        return x
+        return jnp.concatenate([jnp.broadcast_to(cls, (batch, 1, dim)), x], axis=1)
 
-    def _blocks(self, train: bool) -> nn.Module:
-        block = nn.remat(Block, prevent_cse=False) if self.remat else Block
+    def _add_positions(self, x: Array, grid: Grid) -> Array:
+        """(B, 1+N, D) -> the same; masked patches are told where they are, too."""
+        if self.abs_pos_embed == "none":
+            return x
+        if self.abs_pos_embed == "sincos":
+            table = positions.sincos(self.grid, self.dim)
+        else:
+            init = partitioned(self._normal(), None, None, "embed")
+            shape = (1, positions.embedding_rows(self.grid), self.dim)
+            table = self.param("pos_embed", init, shape)
+        if grid != tuple(self.grid):
+            table = positions.resize_embedding(table, self.grid, grid)
+        return x + table
+
+    def _normal(self) -> nn.initializers.Initializer:
+        return plain_normal if self.init_as == "finetune" else cut_normal
+
+    def _blocks(self, grid: Grid, train: bool) -> nn.Module:
+        block = Block
+        if self.remat != "none":
+            block = nn.remat(Block, prevent_cse=False, policy=REMAT[self.remat])
         stack = nn.scan(
             block,
             variable_axes={"params": 0},
@@ -131,10 +170,13 @@ class Encoder(nn.Module):
             mlp_ratio=self.mlp_ratio,
             layer_scale=self.layer_scale,
             norm_eps=self.norm_eps,
+            qkv_bias=self.qkv_bias,
             grid=self.grid if self.rel_pos_bias == "per_block" else None,
+            seen=grid,
             drops=train and self.drop_path > 0,
             tapped=bool(self.taps),
             dtype=self.dtype,
+            kernel_init=self._normal(),
             name="blocks",
         )
 
@@ -146,24 +188,19 @@ class Encoder(nn.Module):
     def _check_settings(self) -> None:
         if self.dim % self.heads:
             raise ValueError(f"dim={self.dim} is no multiple of heads={self.heads}")
-        kinds = ("shared", "per_block", "none")
-        if self.rel_pos_bias not in kinds:
-            raise ValueError(f"rel_pos_bias={self.rel_pos_bias!r} is none of {kinds}")
+        if self.depth < 1 or not 0 <= self.drop_path < 1:
+            raise ValueError(
+                f"depth={self.depth} must be at least 1, drop_path={self.drop_path} in "
+                "0 .. 1 without 1"
+            )
+        for name, choices in CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name}={value!r} is none of {choices}")
         for tap in self.taps:
             if not 0 <= tap < self.depth:
                 raise ValueError(
                     f"no block {tap} to tap: blocks are 0..{self.depth - 1}"
                 )
-
-    def _check_grid(self, grid: tuple[int, int]) -> None:
-        tables = self.abs_pos_embed or self.rel_pos_bias != "none"
-        if tables and grid != tuple(self.grid):
-            size = tuple(side * self.patch_size for side in self.grid)
-            raise ValueError(
-                f"image has {grid[0]}x{grid[1]} patches, but the position tables are "
-                f"for {self.grid[0]}x{self.grid[1]}; give images of {size[0]}x{size[1]}"
-                f" pixels or set grid={grid}"
-            )
 
     def _check_mask(self, mask: Array, shape: tuple[int, int]) -> None:
         if not self.mask_token:

@@ -14,7 +14,7 @@ class Target(Protocol):
 
     outputs: int  # width of the prediction layer
     tokens: bool  # whether wanted values are ids in [0, outputs)
-    image_size: int  # side in pixels of the view that it looks at
+    image_size: tuple[int, int]  # height and width of the view that it looks at
     step: pathlib.Path | None  # the checkpoint that its weights come from, if any
 
     def load_frozen(self) -> Tree:
@@ -29,5 +29,8 @@ class Target(Protocol):
     def best(self, predicted: Array) -> Array:
         """(..., outputs) float32 -> the single prediction, in the form of `wanted`."""
 
-    def paint(self, frozen: Tree, wanted: Array) -> Array:
-        """Values of all patches -> (B, H, W, 3) uint8 pictures."""
+    def paint(self, frozen: Tree, wanted: Array, image: Array) -> Array:
+        """Values of all patches -> (B, H, W, 3) uint8 pictures.
+
+        `image` is the view itself, for what the values leave out.
+        """

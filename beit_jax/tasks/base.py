@@ -47,8 +47,11 @@ class Task(Protocol):
     def load_frozen(self) -> Tree:
         """Weights that the step needs but never trains; {} for most."""
 
-    def adapt(self, params: Tree) -> Tree:
-        """Parameters of another run in this task's shape, before they are matched."""
+    def adapt(self, params: Tree, model: Mapping[str, Any]) -> Tree:
+        """Parameters of another run in this task's shape, before they are matched.
+
+        `model` is that section of the other run's config.
+        """
 
     def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
         """The loss of a batch, a scalar, and what to log of it."""
@@ -75,7 +78,7 @@ class Defaults:
     def load_frozen(self) -> Tree:
         return {}
 
-    def adapt(self, params: Tree) -> Tree:
+    def adapt(self, params: Tree, model: Mapping[str, Any]) -> Tree:
         return params
 
     def pictures(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:

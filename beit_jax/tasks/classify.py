@@ -1,12 +1,14 @@
 """Fine-tuning an encoder as an image classifier, or training one from scratch."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
 from beit_jax.heads.linear import POOLS, LinearHead
-from beit_jax.models import adapt
 from beit_jax.tasks import augment, base, encoders
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 
@@ -20,8 +22,8 @@ class Classify(base.Defaults):
       label_smoothing: share of the probability spread over all classes.
       head_init_scale: factor on the head's initial weights.
 
-    From scratch the encoder starts as in pre-training (normal cut at one sigma); the
-    official fine-tuning code starts it from a plain normal of 0.02.
+    From scratch the encoder starts as in the official fine-tuning code, which differs
+    from pre-training: `config.model.init_as`.
     """
 
     headline = ("loss", "top1", "top5")
@@ -43,11 +45,15 @@ class Classify(base.Defaults):
             config, final_norm=pool == "cls"
         )
         self.head = LinearHead(
-            classes, pool, head_init_scale, dtype=jnp.dtype(config.dtype)
+            classes,
+            pool,
+            head_init_scale,
+            self.encoder.norm_eps,
+            jnp.dtype(config.dtype),
         )
         self.classes = classes
         self.example_spec = {
-            "image": jax.ShapeDtypeStruct((size, size, 3), jnp.uint8),
+            "image": jax.ShapeDtypeStruct((*size, 3), jnp.uint8),
             "label": jax.ShapeDtypeStruct((), jnp.int32),
             **augment.example_spec(config, labels=True),
         }
@@ -61,13 +67,8 @@ class Classify(base.Defaults):
             "model_state": {},
         }
 
-    def adapt(self, params: Tree) -> Tree:
-        """Gives each block a copy of a position-bias table that all of them shared."""
-        encoder = params.get("encoder", {})
-        if self.encoder.rel_pos_bias == "per_block" and "rel_pos_bias" in encoder:
-            encoder = adapt.shared_to_per_block(encoder, self.encoder.depth)
-            params = params | {"encoder": encoder}
-        return params
+    def adapt(self, params: Tree, model: Mapping[str, Any]) -> Tree:
+        return encoders.adapt(params, model, self.encoder)
 
     def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
         sums = self._sums(params, batch, {"drop_path": ctx.rng})

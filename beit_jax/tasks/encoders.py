@@ -1,5 +1,6 @@
 """The encoder that a config describes, and its joint initialisation with a head."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -8,34 +9,99 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from beit_jax import tables
+from beit_jax.models import adapt as adaptation
+from beit_jax.models import positions
 from beit_jax.models.pixels import PIXEL_SPACES, PixelSpace
-from beit_jax.models.vit import Encoder
+from beit_jax.models.positions import Grid
+from beit_jax.models.vit import VARIANTS, Encoder
 from beit_jax.tasks.base import Array, Tree
 
 
-def build(config: ConfigDict, **given: Any) -> tuple[Encoder, int, PixelSpace]:
-    """The encoder of `config.model`, the side of its square input, its pixel space.
+def _released(depth: int, pretraining: bool) -> dict[str, Any]:
+    """The network of the released weights, which the official scripts' defaults make.
+
+    Large has 24 blocks, the others 12.
+    """
+    return {
+        "abs_pos_embed": "none",
+        "rel_pos_bias": "shared" if pretraining else "per_block",
+        "layer_scale": 0.1 if depth <= 12 else 1e-5,
+    }
+
+
+def _paper_plain(depth: int, pretraining: bool) -> dict[str, Any]:
+    """The plain ViT of BEiT's ImageNet-1k numbers (arXiv:2106.08254)."""
+    return {"abs_pos_embed": "learned", "rel_pos_bias": "none", "layer_scale": 0.0}
+
+
+# Two networks go by the name of BEiT-B.
+PRESETS = {"released": _released, "paper_plain": _paper_plain}
+
+
+def build(
+    config: ConfigDict, **given: Any
+) -> tuple[Encoder, tuple[int, int], PixelSpace]:
+    """The encoder of `config.model`, (height, width) of its input, its pixel space.
+
+    Besides the settings of `Encoder`, `config.model` has `image_size` (the side of a
+    square, or height and width), `pixels`, and perhaps `variant` (a row of VARIANTS)
+    and `preset` (of PRESETS). These two give defaults: what else is set wins.
+
+    Args:
+      given: what the task decides; `mask_token=True` means that it pre-trains.
 
     Raises:
       ValueError: settings that do not fit, or an image that patches do not fill.
     """
-    settings = dict(config.model)
+    settings = _with_defaults(config.model, given.get("mask_token", False))
     space = pixel_space(settings)
-    size, patch = settings.pop("image_size", None), settings.get("patch_size", 16)
-    for name, value in (("image_size", size), ("patch_size", patch)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"config.model.{name}={value!r} must be pixels, >= 1")
-    if size % patch:
-        raise ValueError(
-            f"config.model.image_size={size} must be a multiple of patch_size={patch}, "
-            f"{size // patch * patch or patch} for example"
-        )
-    grid = (size // patch, size // patch)
+    size, grid = _size_and_grid(settings)
+    settings.pop("image_size")
     dtype = jnp.dtype(config.dtype)
     encoder = tables.call(
         Encoder, settings, "config.model", grid=grid, dtype=dtype, **given
     )
     return encoder, size, space
+
+
+def _with_defaults(model: Mapping[str, Any], pretraining: bool) -> dict[str, Any]:
+    """The settings of a model, those of its variant and its preset filled in."""
+    settings = {"init_as": "pretrain" if pretraining else "finetune", **model}
+    if variant := settings.pop("variant", ""):
+        sizes = tables.lookup(VARIANTS, variant, "config.model.variant")
+        settings = sizes | settings
+    if preset := settings.pop("preset", ""):
+        make = tables.lookup(PRESETS, preset, "config.model.preset")
+        settings = make(settings.get("depth", 12), pretraining) | settings
+    return settings
+
+
+def _size_and_grid(model: Mapping[str, Any]) -> tuple[tuple[int, int], Grid]:
+    """A model's (height, width) in pixels, and in patches.
+
+    Raises:
+      ValueError: sizes that are none, or do not fit each other.
+    """
+    size, patch = model.get("image_size"), model.get("patch_size", 16)
+    sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    for name, value, numbers in (
+        ("image_size", size, sides),
+        ("patch_size", patch, (patch,)),
+    ):
+        if not all(isinstance(n, int) and n > 0 for n in numbers):
+            raise ValueError(f"config.model.{name}={value!r} must be pixels, >= 1")
+    if len(sides) != 2:
+        raise ValueError(
+            f"config.model.image_size={size!r} must be a side, or height and width"
+        )
+    if any(side % patch for side in sides):
+        fits = [side // patch * patch or patch for side in sides]
+        fits = fits[0] if isinstance(size, int) else tuple(fits)
+        raise ValueError(
+            f"config.model.image_size={size} must be a multiple of patch_size={patch}, "
+            f"{fits} for example"
+        )
+    return sides, (sides[0] // patch, sides[1] // patch)
 
 
 def pixel_space(settings: dict[str, Any]) -> PixelSpace:
@@ -54,3 +120,40 @@ def init(rng: Array, encoder: Encoder, head: nn.Module, image: Array) -> Tree:
         "encoder": variables["params"],
         **head.init(head_rng, tokens)["params"],
     }
+
+
+def adapt(params: Tree, model: Mapping[str, Any], encoder: Encoder) -> Tree:
+    """Another run's parameters with position tables as `encoder` has them.
+
+    Tables of another grid are resized, fixed positions become a table to be learned, a
+    shared table of relative ones is copied to every block that is to have its own.
+
+    Args:
+      model: the section `model` of the other run's config.
+
+    Raises:
+      ValueError: positions that cannot become what `encoder` has.
+    """
+    if "encoder" not in params:
+        return params
+    given, (_, old) = params["encoder"], _size_and_grid(model)
+    if model.get("abs_pos_embed") == "sincos":
+        if encoder.abs_pos_embed == "learned":
+            given = given | {"pos_embed": positions.sincos(old, encoder.dim)}
+        elif encoder.abs_pos_embed == "sincos" and old != tuple(encoder.grid):
+            raise ValueError(
+                f"weights were trained with sin-cos positions of {old[0]}x{old[1]} "
+                f"patches, which {encoder.grid[0]}x{encoder.grid[1]} would be other "
+                "ones; set model.abs_pos_embed='learned', which starts from those"
+            )
+    given = adaptation.resize_positions(given, old, encoder.grid)
+    own = "rel_pos_bias" in given.get("blocks", {}).get("attn", {})
+    if encoder.rel_pos_bias == "shared" and own:
+        raise ValueError(
+            "weights have a table of relative positions for each block, and which of "
+            "them all blocks should share is not defined; set "
+            "model.rel_pos_bias='per_block'"
+        )
+    if encoder.rel_pos_bias == "per_block" and "rel_pos_bias" in given:
+        given = adaptation.shared_to_per_block(given, encoder.depth)
+    return params | {"encoder": given}

@@ -1,5 +1,6 @@
 """Masked image modelling: predict what the hidden patches are (BEiT, eq. 3)."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from beit_jax.heads.tokens import TokenHead
 from beit_jax.targets import TARGETS
 from beit_jax.tasks import augment, base, encoders
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
+
+PREDICT = ("masked", "all")
 
 
 def masked_slots(mask: Array, slots: int) -> tuple[Array, Array]:
@@ -34,14 +37,20 @@ def masked_slots(mask: Array, slots: int) -> tuple[Array, Array]:
 class Pretrain(base.Defaults):
     """BEiT pre-training on the target named in `config.task.target`.
 
-    The loss is the mean over all masked patches of the global batch. (The official
+    The loss is the mean over all predicted patches of the global batch. (The official
     code averages each GPU's patches first and then the GPUs, which differs where GPUs
-    mask unequal counts.) The prediction layer runs on masked patches only.
+    mask unequal counts.) The prediction layer runs on predicted patches only.
+
+    Args:
+      target: name and settings, see beit_jax/targets.
+      predict: "masked" patches, or "all" ("recover 100 %" in BEiT's table 4).
     """
 
     headline = ("loss", "accuracy", "unigram_accuracy")
 
-    def __init__(self, config: ConfigDict, target: Mapping[str, Any]):
+    def __init__(
+        self, config: ConfigDict, target: Mapping[str, Any], predict: str = "masked"
+    ):
         self.encoder, size, self._space = encoders.build(config, mask_token=True)
         grid, patch = self.encoder.grid, self.encoder.patch_size
         self.target = tables.build(
@@ -49,20 +58,36 @@ class Pretrain(base.Defaults):
         )
         self.frozen_from = self.target.step
         self.head = TokenHead(self.target.outputs, dtype=jnp.dtype(config.dtype))
-        self.slots = config.data.mask.get("max_patches")
-        patches = grid[0] * grid[1]
-        if not isinstance(self.slots, int) or not 0 < self.slots <= patches:
-            raise ValueError(
-                f"config.data.mask.max_patches={self.slots!r} must be in 1..{patches}, "
-                f"the number of patches of a {size}-px image"
-            )
-        view = self.target.image_size
+        self._predict_all = predict == "all"
+        self.slots = self._count_slots(config.data.mask, predict)
         self.example_spec = {
-            "image": jax.ShapeDtypeStruct((size, size, 3), jnp.uint8),
-            "token_image": jax.ShapeDtypeStruct((view, view, 3), jnp.uint8),
+            "image": jax.ShapeDtypeStruct((*size, 3), jnp.uint8),
+            "token_image": jax.ShapeDtypeStruct(
+                (*self.target.image_size, 3), jnp.uint8
+            ),
             "mask": jax.ShapeDtypeStruct(grid, jnp.bool_),
             **augment.example_spec(config, labels=False),
         }
+
+    def _count_slots(self, mask: Mapping[str, Any], predict: str) -> int:
+        """K, the largest number of patches to predict in an image."""
+        if predict not in PREDICT:
+            raise ValueError(f"config.task.predict={predict!r} is none of {PREDICT}")
+        patches = math.prod(self.encoder.grid)
+        if predict == "all":
+            return patches
+        if mask.get("name") == "none":
+            raise ValueError(
+                "config.data.mask.name='none' hides nothing, so nothing would be "
+                "predicted; set config.task.predict='all'"
+            )
+        slots = mask.get("max_patches")
+        if not isinstance(slots, int) or not 0 < slots <= patches:
+            raise ValueError(
+                f"config.data.mask.max_patches={slots!r} must be in 1..{patches}, "
+                "the number of patches of an image"
+            )
+        return slots
 
     def init(self, rng: Array, batch: Batch) -> Tree:
         image = self._space.to_float(batch["image"])
@@ -73,6 +98,9 @@ class Pretrain(base.Defaults):
 
     def load_frozen(self) -> Tree:
         return self.target.load_frozen()
+
+    def adapt(self, params: Tree, model: Mapping[str, Any]) -> Tree:
+        return encoders.adapt(params, model, self.encoder)
 
     def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
         sums = self._sums(params, batch, ctx, {"drop_path": ctx.rng})
@@ -86,7 +114,8 @@ class Pretrain(base.Defaults):
 
     def _sums(self, params: Tree, batch: Batch, ctx: Context, rngs) -> Sums:
         wanted = self.target(ctx.frozen, augment.pixels(batch, "token_image"))
-        index, used = masked_slots(_flat(batch["mask"]), self.slots)
+        mask = _flat(batch["mask"])
+        index, used = masked_slots(self._wanted_at(mask), self.slots)
         used = used * batch["weight"][:, None]
         predicted = self._predict(params, batch, index, rngs)
         at = index if self.target.tokens else index[..., None]
@@ -98,8 +127,13 @@ class Pretrain(base.Defaults):
             share = jnp.zeros(self.target.outputs).at[wanted].add(used)
             sums["accuracy"] = (jnp.sum(hit * used), count)
             sums["token_share"] = (share, count)
-        sums["masked_patches"] = (count, jnp.sum(batch["weight"]))
+        hidden = jnp.sum(mask, axis=1) @ batch["weight"]
+        sums["masked_patches"] = (hidden, jnp.sum(batch["weight"]))
         return sums
+
+    def _wanted_at(self, mask: Array) -> Array:
+        """(B, N) bool masked patches -> the patches to predict."""
+        return jnp.ones_like(mask) if self._predict_all else mask
 
     def _predict(self, params: Tree, batch: Batch, index: Array, rngs) -> Array:
         """Predictions (B, K, outputs) for the patches at `index` (B, K)."""
@@ -134,15 +168,16 @@ class Pretrain(base.Defaults):
         wanted = self.target(ctx.frozen, batch["token_image"])
         everywhere = jnp.broadcast_to(jnp.arange(mask.shape[1]), mask.shape)
         guess = self.target.best(self._predict(params, batch, everywhere, None))
-        hidden = mask if self.target.tokens else mask[..., None]
-        mixed = jnp.where(hidden, guess, wanted)
+        shown = self._wanted_at(mask)
+        shown = shown if self.target.tokens else shown[..., None]
+        mixed = jnp.where(shown, guess, wanted)
         patch = self.encoder.patch_size
         grey = batch["mask"].repeat(patch, 1).repeat(patch, 2)[..., None]
         shape = batch["image"].shape
         columns = [
             jnp.where(grey, jnp.uint8(128), batch["image"]),
-            _resize(self.target.paint(ctx.frozen, wanted), shape),
-            _resize(self.target.paint(ctx.frozen, mixed), shape),
+            _resize(self.target.paint(ctx.frozen, wanted, batch["token_image"]), shape),
+            _resize(self.target.paint(ctx.frozen, mixed, batch["token_image"]), shape),
         ]
         return {"prediction": jnp.concatenate(columns, axis=2)}
 

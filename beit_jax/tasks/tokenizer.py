@@ -9,27 +9,48 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from beit_jax import tables
-from beit_jax.models.vqvae import VQVAE, VQVAEOutput
+from beit_jax.models.tokenizers import TOKENIZERS
 from beit_jax.tasks import augment, base, encoders
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
+from beit_jax.tasks.objectives import OBJECTIVES, Outcome
 
-MODELS = {"vqvae": VQVAE}
 COLLAPSED = 0.1  # a codebook of which less is in use is worth a warning
 
 
 class Tokenizer(base.Defaults):
-    """Mean squared error of pixels plus the commitment loss (VQ-VAE, eq. 3)."""
+    """A tokenizer of beit_jax/models/tokenizers.py with its objective.
+
+    In training, usage and perplexity of the codebook are those of all batches since
+    the last report (log.every_steps).
+
+    Args:
+      objective: settings of the model's objective, see beit_jax/tasks/objectives.py.
+    """
 
     headline = ("loss", "psnr", "perplexity", "codes_used")
 
-    def __init__(self, config: ConfigDict):
+    def __init__(self, config: ConfigDict, objective: Mapping[str, Any] = ()):
         settings = dict(config.model)
         self._space = encoders.pixel_space(settings)
         size = settings.pop("image_size", None)
         if not isinstance(size, int) or size < 1:
-            raise ValueError(f"config.model.image_size={size!r} must be pixels, >= 1")
+            raise ValueError(
+                f"config.model.image_size={size!r} must be pixels, >= 1: tokenizers "
+                "learn from squares, and serve images of any size"
+            )
         self.model = tables.build(
-            MODELS, settings, "config.model", dtype=jnp.dtype(config.dtype)
+            TOKENIZERS, settings, "config.model", dtype=jnp.dtype(config.dtype)
+        )
+        if isinstance(objective, str):
+            raise ValueError(
+                f"config.task.objective={objective!r} must be a section of settings"
+            )
+        self._objective = tables.call(
+            OBJECTIVES[type(self.model)],
+            dict(objective),
+            "config.task.objective",
+            model=self.model,
+            space=self._space,
         )
         self.example_spec = {
             "image": jax.ShapeDtypeStruct((size, size, 3), jnp.uint8),
@@ -39,72 +60,69 @@ class Tokenizer(base.Defaults):
     def init(self, rng: Array, batch: Batch) -> Tree:
         names = ("params", "codebook")
         rngs = dict(zip(names, jax.random.split(rng, len(names)), strict=True))
-        variables = self.model.init(rngs, self._space.to_float(batch["image"]))
+        variables = dict(self.model.init(rngs, self._space.to_float(batch["image"])))
         params = variables.pop("params")
         return {"params": params, "model_state": variables}
 
     def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
         image = self._space.to_float(augment.pixels(batch, "image"))
-        output, model_state = self.model.apply(
-            {"params": params, **ctx.model_state},
-            image,
-            train=True,
-            weight=batch["weight"],
-            mutable=list(ctx.model_state),
-            rngs={"codebook": ctx.rng},
-        )
-        sums = self._sums(output, image, batch["weight"])
+        outcome = self._outcome(params, image, batch["weight"], ctx, ctx.rng)
+        sums = self._sums(outcome, image, batch["weight"])
         loss, images = sums["loss"]
-        return loss / jnp.maximum(images, 1.0), Aux(sums, model_state)
+        return loss / jnp.maximum(images, 1.0), Aux(sums, outcome.model_state)
 
     def eval_step(self, params: Tree, batch: Batch, ctx: Context) -> Sums:
-        image = self._space.to_float(batch["image"])
-        output = self.model.apply({"params": params, **ctx.model_state}, image)
-        return self._sums(output, image, batch["weight"])
+        image, weight = self._space.to_float(batch["image"]), batch["weight"]
+        return self._sums(self._outcome(params, image, weight, ctx), image, weight)
 
-    def _sums(self, output: VQVAEOutput, image: Array, weight: Array) -> Sums:
-        error = output.reconstruction - image
-        pixel_error = error * jnp.array(self._space.std)  # of pixels in [0, 1]
-        error, pixel_error = (
-            jnp.mean(jnp.square(x), axis=(1, 2, 3)) @ weight
-            for x in (error, pixel_error)
-        )
-        commitment = output.quantized.loss @ weight
+    def _outcome(self, params, image, weight, ctx: Context, rng=None) -> Outcome:
+        variables = {"params": params, **ctx.model_state}
+        return self._objective(variables, image, weight, ctx.step, rng)
+
+    def _sums(self, outcome: Outcome, image: Array, weight: Array) -> Sums:
+        error = outcome.reconstruction - image
+        error = error * jnp.array(self._space.std)  # of pixels in [0, 1]
+        each = outcome.terms | {"mse": jnp.mean(jnp.square(error), axis=(1, 2, 3))}
         images = jnp.sum(weight)
-        ids = output.quantized.ids.reshape(len(image), -1)
-        each = jnp.broadcast_to(weight[:, None], ids.shape)
-        uses = jnp.zeros(self.model.vocab).at[ids].add(each)
-        return {
-            "loss": (error + commitment, images),
-            "mse": (pixel_error, images),
-            "commitment": (commitment, images),
-            "code_share": (uses, images * ids.shape[1]),
+        ids = outcome.ids.reshape(len(image), -1)
+        uses = jnp.broadcast_to(weight[:, None], ids.shape)
+        share = jnp.zeros(self.model.vocab).at[ids].add(uses)
+        return {name: (value @ weight, images) for name, value in each.items()} | {
+            "code_share": (share, images * ids.shape[1])
         }
 
     def summarize(self, outputs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-        """Adds PSNR in dB, codes in use and perplexity to the sums' means."""
+        """The sums' means, PSNR in dB, tokens counted, codes in use, perplexity."""
+        outputs = list(outputs)
         means = base.means(outputs)
         share = means.pop("code_share")
         used = share[share > 0]
         numbers = {name: float(value) for name, value in means.items()}
         return numbers | {
+            "tokens": sum(float(sums["code_share"][1]) for sums in outputs),
             "psnr": float(-10 * np.log10(means["mse"])),
             "codes_used": float(len(used) / len(share)),
+            "dead_codes": float(len(share) - len(used)),
             "perplexity": float(np.exp(-np.sum(used * np.log(used)))),
         }
 
     def pictures(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         """image | reconstruction"""
         image = self._space.to_float(batch["image"])
-        output = self.model.apply({"params": params, **ctx.model_state}, image)
-        made = self._space.to_uint8(output.reconstruction)
+        outcome = self._outcome(params, image, batch["weight"], ctx)
+        made = self._space.to_uint8(outcome.reconstruction)
         return {"reconstruction": jnp.concatenate([batch["image"], made], axis=2)}
 
     def warnings(self, metrics: Mapping[str, float]) -> list[str]:
-        share = metrics["codes_used"]
-        if share >= COLLAPSED:
+        used, vocab = metrics["codes_used"], self.model.vocab
+        possible = min(vocab, metrics["tokens"])  # so few tokens use but few codes
+        if used * vocab < COLLAPSED * possible:
+            found = f"{used:.1%} of {vocab} codes are in use"
+        elif metrics["perplexity"] < COLLAPSED * used * vocab:
+            found = (
+                f"{used:.1%} of {vocab} codes are in use, but so unevenly as if they "
+                f"were {metrics['perplexity']:.1f}"
+            )
+        else:
             return []
-        return [
-            f"codebook collapse: {share:.1%} of {self.model.vocab} codes are in use; "
-            "raise model.restart_below, or lower model.vocab or optim.lr"
-        ]
+        return [f"codebook collapse: {found}; {self._objective.way_out}"]

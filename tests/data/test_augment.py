@@ -17,8 +17,14 @@ def test_a_config_has_every_setting_with_its_default():
         ({"min_scale": 0.9, "max_scale": 0.5}, "min_scale <= max_scale"),
         ({"min_ratio": 0.0}, "0 < min_ratio"),
         ({"crop_pct": 1.5}, "crop_pct <= 1"),
-        ({"crop": "random"}, "crop='random' must be one of random_resized, pad"),
-        ({"interpolation": "cubic"}, "interpolation='cubic' must be one of bilinear"),
+        (
+            {"crop": "random"},
+            "crop='random' must be one of random_resized, square",
+        ),
+        (
+            {"interpolation": "cubic"},
+            "interpolation='cubic' must be one of area, bil",
+        ),
         ({"jitter": 1.5}, "0 <= jitter <= 1"),
         ({"jitter_on": "host"}, "jitter_on='host' must be one of image, view, device"),
         ({"erase": -0.1}, "0 <= erase"),

@@ -72,6 +72,27 @@ def test_where_no_box_fits_the_largest_centred_one_is_taken():
     np.testing.assert_array_equal(wide, [[0, 180, 30, 40]] * 3)
 
 
+def test_square_boxes_follow_the_law_of_the_published_augmentation():
+    numbers = np.random.RandomState(0).rand(4_000, 5)
+    made = np.array([geometry.square_box(u, 500, 400, 200) for u in numbers])
+    top, left, height, width = made.T
+    np.testing.assert_array_equal(height, width)
+    # The square of 400 is resized to 225..300 px, of which 200 are cut out.
+    assert height.min() == round(400 * 200 / 300) and height.max() == round(
+        400 * 200 / 225
+    )
+    resized = 400 * 200 / height
+    assert abs(resized.mean() - 262.5) < 1.5
+    assert 0 <= top.min() < 5 and 495 < (top + height).max() <= 500
+    assert 0 <= left.min() < 5 and 395 < (left + width).max() <= 400
+
+
+def test_square_boxes_of_small_images_are_never_enlarged_more_than_needed():
+    numbers = np.random.RandomState(0).rand(200, 5)
+    made = np.array([geometry.square_box(u, 40, 30, 32) for u in numbers])
+    assert (made[:, 2:] == 30).all() and {*made[:, 0]} == set(range(11))
+
+
 def test_padded_boxes_shift_by_up_to_the_padding():
     numbers = np.random.RandomState(0).rand(500, 2)
     made = np.array([geometry.padded_box(u, 8, 6, (8, 6), 2) for u in numbers])

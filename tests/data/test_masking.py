@@ -23,6 +23,19 @@ def some_masks(kind, first, count, **settings):
     return masking.MASKS[kind](some_draw(first, count), count, **settings).numpy()
 
 
+def test_the_smallest_block_is_by_default_a_fifth_of_the_mask():
+    for most, least in ((75, 16), (20, 4), (6, 2), (1, 2)):
+        settings = {"grid": (14, 14), "max_patches": most}
+        made = some_masks("blockwise", 0, 20, **settings)
+        asked = some_masks("blockwise", 0, 20, **settings, min_block=least)
+        np.testing.assert_array_equal(made, asked)
+
+
+def test_none_hides_nothing():
+    made = some_masks("none", 0, 3, grid=(2, 5), max_patches=6)
+    assert made.shape == (3, 2, 5) and made.dtype == bool and not made.any()
+
+
 def official_stream(arrays):
     """The recorded draws as (50, tries, 4) uniforms, and the masks they gave.
 
@@ -204,7 +217,7 @@ def test_a_first_block_is_one_rectangle_anywhere(grid):
     assert masks.any(0).all()
 
 
-@pytest.mark.parametrize("kind", masking.MASKS)
+@pytest.mark.parametrize("kind", ["blockwise", "random"])
 def test_more_patches_than_the_grid_has_are_refused(kind):
     with pytest.raises(ValueError, match=r"max_patches=17 must be in 1\.\.16.*4x4"):
         some_masks(kind, 0, 2, grid=(4, 4), max_patches=17)

@@ -318,7 +318,7 @@ def test_evaluation_may_be_kept_on_disk(config, tmp_path, monkeypatch):
     [
         ({"batch_size": 6}, SPEC, "batch_size=6 cannot be split over 4 hosts"),
         ({}, spec_of(picture=(8, 8, 3)), "no 'picture'.*it has boxes, .*image"),
-        ({"mask": {"name": "blocks"}}, SPEC, "no 'blocks'.*blockwise, random"),
+        ({"mask": {"name": "blocks"}}, SPEC, "no 'blocks'.*blockwise, none, random"),
         (
             {"mask": {"name": "random", "min_block": 2}},
             SPEC,

@@ -155,6 +155,16 @@ def test_tiny_images_are_shifted_in_black_padding():
         shown(views, Record(pixels[:20].repeat(2, 1)[:, :40]))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_square_views_are_dalles_box_averaged_over_areas(seed):
+    views = make({"crop": "square", "interpolation": "area", "flip": False})
+    u = uniforms(views, seed)
+    top, left, side, _ = geometry.square_box(u["crop"], 90, 120, 32)
+    cut = PHOTOGRAPH.crop((left, top, left + side, top + side))
+    want = cut.resize((32, 32), Image.Resampling.BOX)
+    np.testing.assert_array_equal(shown(views, **u)["image"], want)
+
+
 @pytest.mark.parametrize("pct", [1.0, 0.875])
 def test_evaluation_views_are_centre_cuts(pct):
     views = make({"crop_pct": pct})

@@ -1,4 +1,4 @@
-"""Recorded numbers of the official PyTorch code, in the layouts of our encoder."""
+"""Recorded numbers of PyTorch code, official or not, in the layouts of our encoder."""
 
 import json
 
@@ -15,6 +15,16 @@ def load(oracle: str) -> tuple[dict[str, np.ndarray], dict]:
         return dict(arrays), json.loads((folder / "meta.json").read_text())
 
 
+def load_hf(oracle: str) -> tuple[dict[str, np.ndarray], dict]:
+    """As `load`, for a run of transformers: arrays and settings by official names."""
+    arrays, meta = load(oracle)
+    config = meta["config"]
+    params = from_hf(group(arrays, "param"))
+    arrays |= {f"param/{name}": value for name, value in params.items()}
+    arrays["in/images"] = arrays["in/pixel_values"]
+    return arrays, {ours: config.get(theirs) for theirs, ours in HF_CONFIG.items()}
+
+
 def group(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     """The arrays under `prefix/`, by the rest of their names."""
     return {
@@ -25,36 +35,43 @@ def group(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
 
 
 def encoder(meta: dict, **settings) -> Encoder:
-    """Our encoder with the hyper-parameters of the recorded one."""
-    side = meta["img_size"] // meta["patch_size"]
-    if meta["use_shared_rel_pos_bias"]:
+    """Our encoder with the hyper-parameters of the recorded one; `settings` win."""
+    size, patch = meta["img_size"], meta["patch_size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    if meta.get("use_shared_rel_pos_bias"):
         bias = "shared"
     else:
-        bias = "per_block" if meta["use_rel_pos_bias"] else "none"
-    return Encoder(
-        grid=(side, side),
-        dim=meta["embed_dim"],
-        depth=meta["depth"],
-        heads=meta["num_heads"],
-        patch_size=meta["patch_size"],
-        abs_pos_embed=meta["use_abs_pos_emb"],
-        rel_pos_bias=bias,
-        layer_scale=meta["init_values"],
-        norm_eps=meta["ln_eps"],
-        taps=tuple(range(meta["depth"])),
-        **settings,
-    )
+        bias = "per_block" if meta.get("use_rel_pos_bias") else "none"
+    recorded = {
+        "grid": (height // patch, width // patch),
+        "dim": meta["embed_dim"],
+        "depth": meta["depth"],
+        "heads": meta["num_heads"],
+        "patch_size": patch,
+        "abs_pos_embed": "learned" if meta.get("use_abs_pos_emb") else "none",
+        "rel_pos_bias": bias,
+        "layer_scale": meta.get("init_values", 0.1),
+        "norm_eps": meta["ln_eps"],
+        "taps": tuple(range(meta["depth"])),
+    }
+    return Encoder(**recorded | settings)
 
 
 def images(arrays: dict[str, np.ndarray]) -> np.ndarray:
     return arrays["in/images"].transpose(0, 2, 3, 1)
 
 
-def encoder_tree(state: dict[str, np.ndarray], heads: int) -> dict:
-    """An official state dict (or its gradients) -> the tree of our encoder.
+def tree(state: dict[str, np.ndarray], heads: int) -> dict:
+    """An official state dict (or its gradients) -> the parameters of our tasks.
 
-    Heads (`lm_head`, `head`, `fc_norm`) are left out.
+    What belongs to no parameter of ours is left out.
     """
+    head = {ours: f(state[name]) for name, (ours, f) in HEAD.items() if name in state}
+    return {"encoder": encoder_tree(state, heads)} | nest(head)
+
+
+def encoder_tree(state: dict[str, np.ndarray], heads: int) -> dict:
+    """As `tree`, without heads (`lm_head`, `head`, `fc_norm`)."""
     flat = {name: state[name] for name in PLAIN if name in state}
     flat |= {ours: f(state[name]) for name, (ours, f) in TOP.items() if name in state}
     depth = 1 + max(int(k.split(".")[1]) for k in state if k.startswith("blocks."))
@@ -63,6 +80,19 @@ def encoder_tree(state: dict[str, np.ndarray], heads: int) -> dict:
             stack = [f(state[f"blocks.{i}.{name}"]) for i in range(depth)]
             flat[f"blocks/{ours}"] = _split_heads(ours, np.stack(stack), heads)
     return nest(flat)
+
+
+def from_hf(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A state dict of transformers' BEiT by official names, q, k and v joined."""
+    named = {}
+    for name, value in state.items():
+        for theirs, official in HF.items():
+            name = name.replace(theirs, official)
+        named[name] = value
+    for name in [name for name in named if name.endswith(".q_proj.weight")]:
+        parts = [named.pop(name.replace("q_proj", f"{part}_proj")) for part in "qkv"]
+        named[name.replace("attention.q_proj", "attn.qkv")] = np.concatenate(parts)
+    return named
 
 
 def nest(flat: dict[str, np.ndarray]) -> dict:
@@ -119,4 +149,41 @@ BLOCK = {
     "mlp.fc1.bias": ("mlp/fc1/bias", _same),
     "mlp.fc2.weight": ("mlp/fc2/kernel", np.transpose),
     "mlp.fc2.bias": ("mlp/fc2/bias", _same),
+}
+HEAD = {
+    "lm_head.weight": ("lm_head/kernel", np.transpose),
+    "lm_head.bias": ("lm_head/bias", _same),
+    "fc_norm.weight": ("fc_norm/scale", _same),
+    "fc_norm.bias": ("fc_norm/bias", _same),
+    "head.weight": ("head/kernel", np.transpose),
+    "head.bias": ("head/bias", _same),
+}
+# What transformers 5 calls the same, piece by piece and in this order. Its pooler's
+# norm is the official fc_norm; the last layernorm of its MIM model is `norm`.
+HF = {
+    "beit.embeddings.patch_embeddings.projection": "patch_embed.proj",
+    "beit.embeddings.": "",
+    "beit.shared_position_bias.": "rel_pos_bias.",
+    "beit.layers.": "blocks.",
+    "beit.pooler.layernorm": "fc_norm",
+    "lambda_": "gamma_",
+    "attention.q_proj.bias": "attn.q_bias",
+    "attention.v_proj.bias": "attn.v_bias",
+    "attention.o_proj": "attn.proj",
+    "relative_position_bias.relative_position": "attn.relative_position",
+    "layernorm_before": "norm1",
+    "layernorm_after": "norm2",
+    "layernorm": "norm",
+    "classifier": "head",
+}
+HF_CONFIG = {
+    "image_size": "img_size",
+    "patch_size": "patch_size",
+    "hidden_size": "embed_dim",
+    "num_hidden_layers": "depth",
+    "num_attention_heads": "num_heads",
+    "layer_norm_eps": "ln_eps",
+    "use_absolute_position_embeddings": "use_abs_pos_emb",
+    "use_relative_position_bias": "use_rel_pos_bias",
+    "use_shared_relative_position_bias": "use_shared_rel_pos_bias",
 }

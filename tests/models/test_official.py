@@ -1,11 +1,21 @@
-"""The encoder against numbers recorded from the official PyTorch code."""
+"""The encoder and its heads against numbers recorded from PyTorch code."""
+
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from beit_jax.heads.linear import LinearHead
+from beit_jax.heads.tokens import TokenHead
+from beit_jax.weights import flatten
+from tests.agreement import assert_agrees
 from tests.models import official
+from tests.shared import shared_path
+
+MIM = ("mim_v1", "mim_v1_abs")
+CLASSIFIERS = ("finetune_v1", "finetune_v1_cls")
 
 
 @pytest.fixture(autouse=True)
@@ -14,53 +24,45 @@ def _full_precision():
         yield
 
 
-def assert_gradients_match(grads, wanted):
-    """Every tensor within 1e-5 of its own size (torch float32 has 1.3e-6)."""
+def random_mim(arrays, meta, **settings):
+    """(parameters, function of them: logits of all patches, outputs of the blocks)."""
+    model = official.encoder(meta, mask_token=True, **settings)
+    params = official.tree(official.group(arrays, "param"), meta["num_heads"])
+    head = TokenHead(params["lm_head"]["bias"].size)
 
-    def check(path, got, want):
-        difference = np.linalg.norm(got - want) / np.linalg.norm(want)
-        assert difference < 1e-5, f"{jax.tree_util.keystr(path)}: {difference:.1e}"
+    def apply(params):
+        images, mask = official.images(arrays), arrays["in/bool_masked_pos"]
+        features = model.apply({"params": params["encoder"]}, images, mask, train=True)
+        return head.apply({"params": params}, features.tokens[:, 1:]), features.hidden
 
-    assert jax.tree.structure(grads) == jax.tree.structure(wanted)
-    jax.tree_util.tree_map_with_path(check, grads, wanted)
+    return params, apply
 
 
-def masked_cross_entropy(logits, targets, mask):
+def classifier(arrays, meta, **settings):
+    """(parameters, function of them: logits, outputs of the blocks)."""
+    params = official.tree(official.group(arrays, "param"), meta["num_heads"])
+    pool = "mean" if "fc_norm" in params else "cls"
+    model = official.encoder(meta, final_norm=pool == "cls", **settings)
+    classes = params["head"]["bias"].size
+    head = LinearHead(classes, pool, norm_eps=model.norm_eps)
+
+    def apply(params):
+        encoder = {"params": params["encoder"]}
+        features = model.apply(encoder, official.images(arrays), train=True)
+        logits = head.apply({"params": params}, features.tokens)
+        return logits, features.hidden
+
+    return params, apply
+
+
+def masked_cross_entropy(logits, arrays):
+    targets, mask = arrays["in/targets"], arrays["in/bool_masked_pos"]
     nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], -1)
     return jnp.sum(nats[..., 0], where=mask) / mask.sum()
 
 
-@pytest.mark.parametrize("oracle", ["mim_v1", "mim_v1_abs"])
-def test_masked_image_modelling_matches_official(oracle):
-    arrays, meta = official.load(oracle)
-    model = official.encoder(meta, mask_token=True)
-    images, mask = official.images(arrays), arrays["in/bool_masked_pos"]
-
-    def to_trees(state):
-        head = (state["lm_head.weight"].T, state["lm_head.bias"])
-        return official.encoder_tree(state, meta["num_heads"]), head
-
-    @jax.jit
-    def loss(params):
-        encoder, (kernel, bias) = params
-        features = model.apply({"params": encoder}, images, mask, train=True)
-        logits = features.tokens[:, 1:] @ kernel + bias
-        nats = masked_cross_entropy(logits, arrays["in/targets"], mask)
-        return nats, (logits, features)
-
-    params = to_trees(official.group(arrays, "param"))
-    (nats, (logits, features)), grads = jax.value_and_grad(loss, has_aux=True)(params)
-    np.testing.assert_allclose(logits, arrays["out/logits_all"], atol=1e-5, rtol=0)
-    np.testing.assert_allclose(nats, arrays["out/loss"], atol=2e-6, rtol=0)
-    for block, output in enumerate(features.hidden):
-        wanted = arrays[f"out/block_{block}"]
-        np.testing.assert_allclose(output, wanted, atol=1e-5, rtol=0)
-    assert_gradients_match(grads, to_trees(official.group(arrays, "grad")))
-
-
-def norm(x, scale, bias, eps):
-    x = x - x.mean(-1, keepdims=True)
-    return x / jnp.sqrt(jnp.square(x).mean(-1, keepdims=True) + eps) * scale + bias
+def cross_entropy(logits, wanted):
+    return -jnp.sum(wanted * jax.nn.log_softmax(logits), axis=-1).mean()
 
 
 def soft_targets(arrays, meta):
@@ -70,38 +72,125 @@ def soft_targets(arrays, meta):
     return 0.9 * np.eye(classes)[arrays["in/labels"]] + 0.1 / classes
 
 
-@pytest.mark.parametrize("oracle", ["finetune_v1", "finetune_v1_cls"])
-def test_classification_matches_official(oracle):
-    arrays, meta = official.load(oracle)
-    pools = meta["use_mean_pooling"]
-    model = official.encoder(meta, final_norm=not pools)
+def assert_blocks_agree(peer, hidden, arrays):
+    wanted = [arrays[f"out/block_{i}"] for i in range(len(hidden))]
+    assert_agrees(peer, "outputs of the blocks", hidden, wanted, atol=1e-5)
 
-    def to_trees(state):
-        names = ("fc_norm.weight", "fc_norm.bias") if pools else ()
-        head = [state[name] for name in ("head.weight", "head.bias", *names)]
-        return official.encoder_tree(state, meta["num_heads"]), head
+
+def by_block(tree):
+    """Name -> array, each block's by themselves."""
+    flat = {}
+    for name, leaf in flatten(tree).items():
+        layers = enumerate(leaf) if "/blocks/" in name else [("", leaf)]
+        flat |= {f"{name} {i}".rstrip(): layer for i, layer in layers}
+    return flat
+
+
+def assert_gradients_agree(peer, grads, wanted):
+    """Every tensor within 1e-5 of its own size (torch float32 has 1.3e-6)."""
+    grads, wanted = by_block(grads), by_block(wanted)
+    assert grads.keys() == wanted.keys()
+    differences = {
+        name: np.linalg.norm(grads[name] - want) / np.linalg.norm(want)
+        for name, want in wanted.items()
+    }
+    worst = max(differences, key=differences.get)
+    what = f"worst gradient of {len(differences)}"
+    assert_agrees(peer, what, differences[worst], 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("oracle", MIM)
+def test_masked_image_modelling_matches_official(oracle):
+    arrays, meta = official.load(oracle)
+    params, apply = random_mim(arrays, meta)
 
     @jax.jit
     def loss(params):
-        encoder, (kernel, bias, *norm_params) = params
-        features = model.apply({"params": encoder}, official.images(arrays), train=True)
-        pooled = features.tokens[:, 0]
-        if pools:
-            pooled = norm(features.tokens[:, 1:].mean(1), *norm_params, meta["ln_eps"])
-        logits = pooled @ kernel.T + bias
-        nats = -jnp.sum(soft_targets(arrays, meta) * jax.nn.log_softmax(logits), -1)
-        return nats.mean(), (logits, pooled, features.hidden)
+        logits, hidden = apply(params)
+        return masked_cross_entropy(logits, arrays), (logits, hidden)
 
-    params = to_trees(official.group(arrays, "param"))
-    (nats, aux), grads = jax.value_and_grad(loss, has_aux=True)(params)
-    logits, pooled, hidden = aux
+    (nats, (logits, hidden)), grads = jax.value_and_grad(loss, has_aux=True)(params)
+    peer = f"oracle {oracle}"
+    assert_agrees(peer, "logits", logits, arrays["out/logits_all"], atol=1e-5)
+    assert_agrees(peer, "loss", nats, arrays["out/loss"], atol=2e-6)
+    assert_blocks_agree(peer, hidden, arrays)
+    wanted = official.tree(official.group(arrays, "grad"), meta["num_heads"])
+    assert_gradients_agree(peer, grads, wanted)
+
+
+@pytest.mark.parametrize("oracle", CLASSIFIERS)
+def test_classification_matches_official(oracle):
+    arrays, meta = official.load(oracle)
+    params, apply = classifier(arrays, meta)
+
+    @jax.jit
+    def loss(params):
+        logits, hidden = apply(params)
+        return cross_entropy(logits, soft_targets(arrays, meta)), (logits, hidden)
+
+    (nats, (logits, hidden)), grads = jax.value_and_grad(loss, has_aux=True)(params)
+    peer = f"oracle {oracle}"
     atol = 5e-6 if oracle == "finetune_v1" else 1e-5
-    np.testing.assert_allclose(logits, arrays["out/logits"], atol=atol, rtol=0)
-    np.testing.assert_allclose(pooled, arrays["out/features"], atol=1e-5, rtol=0)
-    np.testing.assert_allclose(
-        nats, arrays[f"out/loss_{meta['grad_loss']}"], atol=2e-6, rtol=0
+    assert_agrees(peer, "logits", logits, arrays["out/logits"], atol)
+    wanted = arrays[f"out/loss_{meta['grad_loss']}"]
+    assert_agrees(peer, "loss", nats, wanted, atol=2e-6)
+    assert_blocks_agree(peer, hidden, arrays)
+    wanted = official.tree(official.group(arrays, "grad"), meta["num_heads"])
+    assert_gradients_agree(peer, grads, wanted)
+
+
+def test_masked_image_modelling_matches_transformers():
+    arrays, meta = official.load_hf("hf_mim")
+    params, apply = random_mim(arrays, meta)
+    logits, hidden = jax.jit(apply)(params)
+    assert_agrees("oracle hf_mim", "logits", logits, arrays["out/logits"], atol=5e-6)
+    nats = masked_cross_entropy(logits, arrays)
+    assert_agrees("oracle hf_mim", "loss", nats, arrays["out/loss"], atol=2e-6)
+    _, *wanted = (arrays[f"out/hidden_states_{i}"] for i in range(3))
+    assert_agrees("oracle hf_mim", "outputs of the blocks", hidden, wanted, atol=1e-5)
+
+
+def test_the_epsilon_that_transformers_assumes_gives_other_logits():
+    arrays, meta = official.load_hf("hf_mim")
+    params, apply = random_mim(arrays, meta | {"ln_eps": 1e-12})
+    difference = jax.jit(apply)(params)[0] - arrays["out/logits"]
+    assert np.abs(difference).max() > 7e-6
+
+
+def test_classification_matches_transformers():
+    arrays, meta = official.load_hf("hf_cls")
+    params, apply = classifier(arrays, meta)
+    logits, _ = jax.jit(apply)(params)
+    assert_agrees("oracle hf_cls", "logits", logits, arrays["out/logits"], atol=5e-6)
+    nats = cross_entropy(logits, np.eye(logits.shape[1])[arrays["in/labels"]])
+    assert_agrees("oracle hf_cls", "loss", nats, arrays["out/loss"], atol=2e-6)
+
+
+def test_classification_of_wide_images_matches_timm_and_official():
+    arrays, meta = official.load("timm_beit")
+    params, apply = classifier(arrays, meta | {"use_rel_pos_bias": True})
+    logits, hidden = jax.jit(apply)(params)
+    peer = "oracle timm_beit"
+    assert_agrees(peer, "logits", logits, arrays["out/logits"], atol=5e-6)
+    assert_agrees(peer, "last block", hidden[-1], arrays["out/tokens"], atol=1e-5)
+    wanted = arrays["out/logits_official"]
+    assert_agrees(peer, "official logits", logits, wanted, atol=5e-6)
+
+
+@pytest.mark.parametrize("oracle", ["mim_v1_abs", "finetune_v1_cls"])
+@pytest.mark.parametrize("eps", ["1e-5", "1e-12"])
+def test_another_epsilon_changes_logits_as_it_does_in_the_official_code(oracle, eps):
+    path = shared_path("oracles/sensitivity.json")
+    recorded = json.loads(path.read_text())[oracle][f"layernorm eps {eps}"]
+    arrays, meta = official.load(oracle)
+    make = random_mim if oracle in MIM else classifier
+    params, apply = make(arrays, meta)
+    _, changed = make(arrays, meta | {"ln_eps": float(eps)})
+    change = jax.jit(lambda params: changed(params)[0] - apply(params)[0])(params)
+    assert_agrees(
+        f"oracle {oracle}",
+        f"change of logits by LayerNorm's epsilon {eps}",
+        np.abs(change).max(),
+        recorded["max_abs_logit_change"],
+        atol=1e-5,
     )
-    for block, output in enumerate(hidden):
-        wanted = arrays[f"out/block_{block}"]
-        np.testing.assert_allclose(output, wanted, atol=1e-5, rtol=0)
-    assert_gradients_match(grads, to_trees(official.group(arrays, "grad")))

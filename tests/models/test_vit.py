@@ -1,56 +1,21 @@
+import functools
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beit_jax.models import adapt
-from beit_jax.models.vit import VARIANTS, Encoder
+from beit_jax.models import positions
+from beit_jax.models.vit import Encoder
+from tests.models.small import IMAGE, SMALL, features, make, sizes, tokens
 
-SMALL = {"grid": (2, 3), "dim": 16, "depth": 2, "heads": 2, "patch_size": 4}
-IMAGE = jax.random.normal(jax.random.key(7), (4, 8, 12, 3))
 MASK = jnp.array([[1, 0, 0, 1, 0, 0]] * 4, bool)
 
 
-def make(**settings):
-    """An encoder, and parameters that are all random: zero tables hide mistakes."""
-    model = Encoder(**{**SMALL, **settings})
-    shapes = nn.unbox(sizes(model, IMAGE))
-    rng = np.random.default_rng(0)
-    return model, jax.tree.map(
-        lambda leaf: rng.normal(0, 0.5, leaf.shape).astype(np.float32), shapes
-    )
-
-
-def features(model, params, *args, seed=None):
-    """What the model returns; with a seed, as in training."""
-
-    @jax.jit
-    def apply(params, args):
-        rngs = {} if seed is None else {"drop_path": jax.random.key(seed)}
-        train = seed is not None
-        return model.apply({"params": params}, *args, train=train, rngs=rngs)
-
-    return apply(params, args)
-
-
-def tokens(*args, **kwargs):
-    return features(*args, **kwargs).tokens
-
-
-def sizes(model, image):
-    return jax.eval_shape(model.init, jax.random.key(0), image)["params"]
-
-
-def test_base_has_the_published_number_of_parameters():
-    model = Encoder(grid=(14, 14), mask_token=True, **VARIANTS["base"])
-    shapes = nn.unbox(sizes(model, jnp.zeros((1, 224, 224, 3))))
-    count = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
-    assert count + 768 * 8192 + 8192 == 91_965_776  # with its prediction layer
-
-
 def test_every_parameter_names_an_axis_for_every_dimension():
-    boxed = sizes(Encoder(**SMALL, abs_pos_embed=True, mask_token=True), IMAGE)
+    boxed = sizes(Encoder(**SMALL, abs_pos_embed="learned", mask_token=True), IMAGE)
     specs, leaves = nn.get_partition_spec(boxed), nn.unbox(boxed)
     for spec, leaf in zip(jax.tree.leaves(specs), jax.tree.leaves(leaves), strict=True):
         assert len(spec) == leaf.ndim
@@ -59,42 +24,53 @@ def test_every_parameter_names_an_axis_for_every_dimension():
     assert tuple(blocks["mlp"]["fc2"]["kernel"]) == ("layers", "mlp", "embed")
 
 
-def test_weights_start_as_in_the_official_code():
-    model = Encoder(grid=(8, 8), dim=192, depth=4, heads=3, mask_token=True)
-    image = jnp.zeros((1, 128, 128, 3))
-    params = nn.unbox(jax.jit(model.init)(jax.random.key(0), image))["params"]
-    blocks, std = params["blocks"], 0.0107914
-    assert np.std(params["patch_embed"]["proj"]["kernel"]) == pytest.approx(std, 0.01)
-    assert np.max(np.abs(params["patch_embed"]["proj"]["kernel"])) <= 0.02
-    for layer in range(4):
-        attn, mlp = (
-            jax.tree.map(lambda x, layer=layer: np.std(x[layer]), blocks[part])
-            for part in ("attn", "mlp")
-        )
-        assert attn["qkv"] == pytest.approx(std, 0.02)
-        assert mlp["fc1"]["kernel"] == pytest.approx(std, 0.02)
-        rescaled = std / np.sqrt(2 * (layer + 1))
-        assert attn["proj"]["kernel"] == pytest.approx(rescaled, 0.02)
-        assert mlp["fc2"]["kernel"] == pytest.approx(rescaled, 0.02)
-    assert np.all(blocks["gamma_1"] == np.float32(0.1))
-    assert not np.any(params["rel_pos_bias"]["table"])
+@functools.cache
+def gradients(**settings):
+    """Of a loss whose drop paths are the same for all settings."""
+    model, params = make(drop_path=0.5, **settings)
+
+    @jax.jit
+    @jax.grad
+    def compute(params):
+        return tokens(model, params, IMAGE, seed=5)[0].sum()
+
+    return compute(params)
 
 
-@pytest.mark.parametrize("settings", [{"unroll": 2}, {"remat": True}])
+@pytest.mark.parametrize(
+    "settings", [{"unroll": 2}, {"remat": "dots"}, {"remat": "full"}], ids=str
+)
 def test_loop_settings_change_no_number(settings):
-    plain, params = make(drop_path=0.5)
-
-    def gradients(model):
-        def loss(params):
-            return tokens(model, params, IMAGE, seed=5)[0].sum()
-
-        return jax.jit(jax.grad(loss))(params)
-
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4),
-        gradients(plain),
-        gradients(plain.clone(**settings)),
+        gradients(),
+        gradients(**settings),
     )
+
+
+@pytest.mark.parametrize("unroll", [1, 2])
+def test_an_iteration_of_the_loop_has_so_many_blocks(unroll):
+    model, params = make(depth=4, unroll=unroll)
+    program = str(jax.make_jaxpr(model.apply)({"params": params}, IMAGE))
+    assert re.findall(r"unroll=(\d+)", program) == [str(unroll)]
+
+
+def products(model, params) -> int:
+    """Matrix products in the program that computes gradients."""
+
+    def loss(params):
+        return model.apply({"params": params}, IMAGE).tokens.sum()
+
+    return str(jax.make_jaxpr(jax.grad(loss))(params)).count("= dot_general[")
+
+
+def test_remat_computes_again_what_it_does_not_save():
+    model, params = make()
+    none, dots, full = (
+        products(model.clone(remat=kind), params) for kind in ("none", "dots", "full")
+    )
+    assert dots == none + 2, "those of queries with keys, weights with values"
+    assert full == none + 6
 
 
 def test_drop_path_acts_in_training_only():
@@ -105,12 +81,19 @@ def test_drop_path_acts_in_training_only():
     assert not np.allclose(still, tokens(model, params, IMAGE, seed=0))
 
 
-def test_drop_path_rates_rise_from_zero():
-    model, params = make(drop_path=0.9, taps=(0, 1))
-    train = features(model, params, IMAGE, seed=0).hidden
-    still = features(model, params, IMAGE).hidden
-    np.testing.assert_allclose(train[0], still[0], atol=1e-5)
-    assert not np.allclose(train[1], still[1])
+def test_drop_path_rates_rise_linearly_from_zero():
+    """A block returns its input where it drops both branches: rate**2 of the time."""
+    model, params = make(depth=3, drop_path=0.8, taps=(0, 1, 2))
+    images = jnp.tile(IMAGE, (250, 1, 1, 1))
+    train = features(model, params, images, seed=0)
+    before, after = train.hidden[:-1], train.hidden[1:]
+    same = np.mean(np.all(before == after, axis=(2, 3)), axis=1)
+    for rate, share in zip((0.4, 0.8), same, strict=True):
+        chance = rate**2
+        sigma = np.sqrt(chance * (1 - chance) / len(images))
+        assert share == pytest.approx(chance, abs=3 * sigma)
+    still = features(model, params, images)
+    np.testing.assert_allclose(train.hidden[0], still.hidden[0], atol=1e-5)
 
 
 def test_hidden_patches_are_not_seen():
@@ -120,19 +103,6 @@ def test_hidden_patches_are_not_seen():
     other = jnp.where(patches, -IMAGE, IMAGE)
     np.testing.assert_array_equal(seen, tokens(model, params, other, MASK))
     assert not np.allclose(seen, tokens(model, params, IMAGE))
-
-
-def test_copies_of_the_shared_table_compute_the_same():
-    model, params = make()
-    copied = adapt.shared_to_per_block(params, model.depth)
-    own = model.clone(rel_pos_bias="per_block")
-    wanted = nn.unbox(sizes(own, IMAGE))
-    assert jax.tree.map(jnp.shape, copied) == jax.tree.map(jnp.shape, wanted)
-    np.testing.assert_allclose(
-        tokens(own, copied, IMAGE), tokens(model, params, IMAGE), atol=1e-5
-    )
-    with pytest.raises(ValueError, match="no shared table"):
-        adapt.shared_to_per_block(copied, model.depth)
 
 
 def test_taps_return_the_outputs_of_their_blocks():
@@ -145,24 +115,41 @@ def test_taps_return_the_outputs_of_their_blocks():
 
 
 def test_bfloat16_stays_near_float32():
-    model, params = make()
-    short = tokens(model.clone(dtype=jnp.bfloat16), params, IMAGE)
-    assert short.dtype == jnp.bfloat16
-    np.testing.assert_allclose(
-        short.astype(np.float32), tokens(model, params, IMAGE), atol=0.1
-    )
+    model, params = make(mask_token=True)
+    params = jax.tree.map(lambda leaf: 0.5 * leaf, params)
+    rng = np.random.default_rng(1)
+    kernel = rng.normal(0, 0.3, (16, 32)).astype(np.float32)
+    targets = rng.integers(0, 32, MASK.shape)
+
+    def loss(params, model):
+        patches = model.apply({"params": params}, IMAGE, MASK).tokens[:, 1:]
+        assert patches.dtype == model.dtype
+        logs = jax.nn.log_softmax(patches.astype(jnp.float32) @ kernel)
+        nats = -jnp.take_along_axis(logs, targets[..., None], -1)[..., 0]
+        return jnp.sum(nats, where=MASK) / MASK.sum()
+
+    def flat(model):
+        run = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+        nats, grads = run(params, model)
+        return nats, np.concatenate([x.ravel() for x in jax.tree.leaves(grads)])
+
+    (wanted, want), (nats, got) = flat(model), flat(model.clone(dtype=jnp.bfloat16))
+    assert abs(nats - wanted) < 2e-2
+    assert got @ want > 0.99 * np.linalg.norm(got) * np.linalg.norm(want)
 
 
 @pytest.mark.parametrize(
     "settings, image, mask, message",
     [
         ({}, (4, 8, 13, 3), None, "8x13; both sides must be multiples of patch_size=4"),
-        ({}, (4, 8, 8, 3), None, "2x2 patches, .* for 2x3; give images of 8x12"),
         ({}, (4, 8, 12, 3), (4, 6), "mask_token=True"),
         ({"mask_token": True}, (4, 8, 12, 3), (4, 2, 3), r"must be bool\(4, 6\)"),
         ({"heads": 3}, (4, 8, 12, 3), None, "dim=16 is no multiple of heads=3"),
         ({"taps": (2,)}, (4, 8, 12, 3), None, "no block 2 to tap"),
         ({"rel_pos_bias": "own"}, (4, 8, 12, 3), None, "'own' is none of"),
+        ({"abs_pos_embed": "rope"}, (4, 8, 12, 3), None, "'rope' .*'sincos'"),
+        ({"init_as": "zeros"}, (4, 8, 12, 3), None, "init_as='zeros' is none of"),
+        ({"remat": "all"}, (4, 8, 12, 3), None, "'all' .*'none', 'dots', 'full'"),
     ],
 )
 def test_misfits_are_refused_in_words(settings, image, mask, message):
@@ -172,6 +159,20 @@ def test_misfits_are_refused_in_words(settings, image, mask, message):
         jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(image), mask)
 
 
-def test_without_position_tables_any_grid_will_do():
-    model, params = make(rel_pos_bias="none")
-    assert features(model, params, jnp.zeros((1, 20, 16, 3))).grid == (5, 4)
+@pytest.mark.parametrize("kind", ["none", "sincos"])
+def test_positions_without_parameters_serve_any_grid(kind):
+    model, params = make(rel_pos_bias="none", abs_pos_embed=kind)
+    image = jnp.zeros((1, 20, 16, 3))
+    out = features(model, params, image)
+    assert out.grid == (5, 4)
+    spread = np.std(out.tokens[0, 1:], axis=0).max()  # all patches look the same
+    assert (spread > 1e-3) == (kind == "sincos")
+
+
+def test_sincos_positions_are_those_of_a_learned_table_that_has_them():
+    fixed, params = make(rel_pos_bias="none", abs_pos_embed="sincos")
+    learned = fixed.clone(abs_pos_embed="learned")
+    table = {"pos_embed": positions.sincos((2, 3), 16)}
+    for image in (IMAGE, jnp.concatenate([IMAGE, IMAGE], axis=1)):
+        want = tokens(learned, params | table, image)
+        np.testing.assert_allclose(tokens(fixed, params, image), want, atol=1e-5)

@@ -16,7 +16,7 @@ from tests import tiny
 # The smallest settings of every target; a new one needs a line here.
 TARGETS = {
     "pixels": {},
-    "vqvae": {"checkpoint": "untrained", "untrained": tiny.VQVAE},
+    "tokens": {"checkpoint": "untrained", "untrained": tiny.VQVAE},
 }
 
 
@@ -79,7 +79,7 @@ def _frozen(target: ConfigDict | None):
 
 @functools.cache
 def _untrained_tokenizer():
-    return tasks.build(config("pretrain", "vqvae")).load_frozen()
+    return tasks.build(config("pretrain", "tokens")).load_frozen()
 
 
 def updating(task, config: ConfigDict, params, ctx: Context):

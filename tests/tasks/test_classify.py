@@ -1,5 +1,7 @@
 """Classification: its loss, its counts, and the weights that it starts from."""
 
+import operator
+
 import jax
 import numpy as np
 import optax
@@ -75,13 +77,14 @@ def test_the_heads_first_weights_are_scaled():
 
     assert np.abs(kernel(0.001)).max() > 0
     np.testing.assert_allclose(kernel(0.001), 0.001 * kernel(1.0), rtol=1e-6)
+    assert np.std(kernel(1.0)) == pytest.approx(0.02, rel=0.2)
 
 
 def test_adapted_weights_encode_as_the_shared_ones_do():
     shared, ctx, params, batch = start(model__rel_pos_bias="shared")
     blocks = tasks.build(runs.config("classify", model__rel_pos_bias="per_block"))
     image = PIXEL_SPACES["half"].to_float(batch["image"])
-    adapted = blocks.adapt(params)
+    adapted = blocks.adapt(params, runs.config("classify").model)
 
     def encode(task, params):
         apply = jax.jit(task.encoder.apply)
@@ -160,8 +163,10 @@ def test_tasks_without_labels_refuse_what_mixes_labels(task):
 
 def test_weights_that_need_no_change_stay():
     task, _, params, _ = start(model__rel_pos_bias="per_block")
-    assert task.adapt(params) is params
-    assert task.adapt({"decoder": {}}) == {"decoder": {}}
+    adapted = task.adapt(params, runs.config("classify").model)
+    assert jax.tree.structure(adapted) == jax.tree.structure(params)
+    assert all(map(operator.is_, jax.tree.leaves(adapted), jax.tree.leaves(params)))
+    assert task.adapt({"decoder": {}}, {}) == {"decoder": {}}
 
 
 @pytest.mark.parametrize(
@@ -175,3 +180,10 @@ def test_weights_that_need_no_change_stay():
 def test_settings_that_do_not_fit_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         tasks.build(runs.config("classify", **change))
+
+
+def test_the_head_normalises_with_the_models_epsilon():
+    task, params, ctx, batch = start()
+    other, *_ = start(model__norm_eps=1.0)
+    assert other.head.norm_eps == other.encoder.norm_eps == 1.0
+    assert task.head.norm_eps == 1e-6

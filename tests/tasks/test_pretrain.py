@@ -12,6 +12,8 @@ from beit_jax import tasks
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.targets import TARGETS
 from beit_jax.tasks.pretrain import masked_slots
+from beit_jax.train import train
+from tests import tiny
 from tests.tasks import runs
 
 PATCH = 8
@@ -132,7 +134,7 @@ def test_a_single_part_is_the_whole_batch():
 
 
 def test_the_best_blind_guess_has_its_closed_form():
-    task = start("vqvae")[0]
+    task = start("tokens")[0]
     share = np.zeros(task.target.outputs)
     share[:2] = 6, 2
     sums = {"loss": (8.0, 8.0), "accuracy": (2.0, 8.0), "token_share": (share, 8.0)}
@@ -162,6 +164,32 @@ def test_slots_that_the_grid_cannot_fill_are_refused(count):
         tasks.build(config)
 
 
+@pytest.mark.parametrize("mask", ["blockwise", "none"])
+def test_all_patches_may_be_predicted(mask):
+    changes = {"task__predict": "all", "data__mask": {"name": mask}}
+    config = runs.config("pretrain", "pixels", **changes)
+    task, params, ctx, batch = runs.start(config, 6)
+    if mask == "none":
+        batch["mask"] = np.zeros_like(batch["mask"])
+    image = PIXEL_SPACES["half"].to_float(batch["image"])
+    flat = batch["mask"].reshape(6, -1)
+    features = task.encoder.apply({"params": params["encoder"]}, image, flat)
+    predicted = task.head.apply({"params": params}, features.tokens[:, 1:])
+    wanted = task.target(ctx.frozen, batch["token_image"])
+    metrics = task.summarize([jax.jit(task.eval_step)(params, batch, ctx)])
+    mean = task.target.loss(predicted, wanted).mean()
+    np.testing.assert_allclose(metrics["loss"], mean, rtol=1e-5)
+    assert metrics["masked_patches"] == flat.sum() / 6
+
+
+def test_predicting_masked_patches_needs_a_mask():
+    config = runs.config("pretrain", data__mask={"name": "none"})
+    with pytest.raises(ValueError, match="hides nothing.*set config.task.predict='all"):
+        tasks.build(config)
+    with pytest.raises(ValueError, match="predict='some' is none of"):
+        tasks.build(runs.config("pretrain", task__predict="some"))
+
+
 def test_a_wrong_target_says_what_there_is():
     config = runs.config("pretrain", task__target={"name": "hogg"})
     with pytest.raises(ValueError, match="no 'hogg' in beit_jax.targets; it has"):
@@ -178,3 +206,17 @@ def test_a_wrong_target_says_what_there_is():
 def test_an_image_that_patches_do_not_fill_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         tasks.build(runs.config("pretrain", "pixels", **change))
+
+
+@pytest.mark.slow
+def test_pretraining_learns_a_few_images_by_heart(tmp_path):
+    """To a tenth of the loss of guessing, ln V."""
+    model = tiny.ENCODER | {"dim": 96, "depth": 3, "drop_path": 0.0}
+    config = tiny.config("pretrain", model=model, optim__accumulate=1)
+    whole = {"min_scale": 1.0, "min_ratio": 1.0, "max_ratio": 1.0, "flip": False}
+    config.data.augment.update(whole)
+    config.data.source.num_examples = config.data.batch_size = 64
+    config.steps, config.optim.lr, config.optim.warmup_steps = 900, 3e-3, 20
+    config.optim.weight_decay = 0.0
+    train(config, tmp_path, quiet=True)
+    assert tiny.lines(tmp_path)[-1]["train/loss"] < 0.1 * np.log(tiny.VQVAE["vocab"])

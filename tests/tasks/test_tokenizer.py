@@ -1,16 +1,36 @@
 """Tokenizer training: what is measured, and when it is said to go wrong."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from beit_jax import tasks
 from beit_jax.models.pixels import PIXEL_SPACES
+from beit_jax.models.tokenizers import TOKENIZERS
+from tests import tiny
 from tests.tasks import runs
+
+SIZE = {"image_size": 32, "patch_size": 8}
+# The smallest settings of every tokenizer; a new one needs a line here.
+MODELS = {
+    "discrete_vae": SIZE | tiny.DISCRETE_VAE,
+    "dvae": SIZE | tiny.DVAE | {"pixels": "dalle", "patch_size": 4},
+    "vqvae": SIZE | tiny.VQVAE,
+}
+OBJECTIVES = {"discrete_vae": {"likelihood": "mse"}, "dvae": {}, "vqvae": {}}
 
 
 def build(**changes):
     return tasks.build(runs.config("tokenizer", **changes))
+
+
+def config(model: str, **objective):
+    """The tiny recipe with another network."""
+    made = runs.config("tokenizer", model__pixels="half")
+    made.model = {"name": model, "pixels": "half"} | MODELS[model]
+    made.task.objective = OBJECTIVES[model] | objective
+    return made
 
 
 def sums(mse: float, uses) -> dict:
@@ -19,7 +39,7 @@ def sums(mse: float, uses) -> dict:
     return {
         "loss": (mse * 10, 10.0),
         "mse": (mse * 10, 10.0),
-        "commitment": (0.0, 10.0),
+        "quantization": (0.0, 10.0),
         "code_share": (uses, uses.sum()),
     }
 
@@ -38,6 +58,7 @@ def test_perplexity_of_equally_used_codes_is_their_number():
     metrics = build().summarize([sums(0.1, uses)])
     np.testing.assert_allclose(metrics["perplexity"], 8, rtol=1e-6)
     assert metrics["codes_used"] == 8 / 32
+    assert metrics["dead_codes"] == 24
 
 
 def test_perplexity_counts_the_codes_of_all_batches():
@@ -50,9 +71,13 @@ def test_perplexity_counts_the_codes_of_all_batches():
 
 def test_a_collapsed_codebook_is_told():
     task = build()
-    (sentence,) = task.warnings({"codes_used": 0.05})
+    (sentence,) = task.warnings({"codes_used": 0.05, "perplexity": 1.5, "tokens": 99})
     assert sentence.startswith("codebook collapse: 5.0% of 32 codes are in use")
-    assert task.warnings({"codes_used": 0.5}) == []
+    (sentence,) = task.warnings({"codes_used": 0.5, "perplexity": 1.5, "tokens": 99})
+    assert "so unevenly as if they were 1.5; raise model.restart_below" in sentence
+    assert task.warnings({"codes_used": 0.5, "perplexity": 1.7, "tokens": 99}) == []
+    few = {"codes_used": 2 / 32, "perplexity": 2.0, "tokens": 2}
+    assert task.warnings(few) == []
 
 
 def test_the_sums_are_those_of_the_reconstruction():
@@ -62,9 +87,9 @@ def test_the_sums_are_those_of_the_reconstruction():
     metrics = task.summarize([jax.jit(task.eval_step)(params, batch, ctx)])
     error = np.square((output.reconstruction - image) / 2).mean()  # in [0, 1]
     np.testing.assert_allclose(metrics["mse"], error, rtol=1e-5)
-    commitment = output.quantized.loss.mean()
-    np.testing.assert_allclose(metrics["commitment"], commitment, rtol=1e-5)
-    wanted = 4 * metrics["mse"] + metrics["commitment"]  # the loss is in [-1, 1]
+    distance = output.quantized.loss.mean()
+    np.testing.assert_allclose(metrics["quantization"], distance, rtol=1e-5)
+    wanted = 4 * metrics["mse"] + metrics["quantization"]  # the loss is in [-1, 1]
     np.testing.assert_allclose(metrics["loss"], wanted, rtol=1e-5)
     assert metrics["codes_used"] == len(np.unique(output.quantized.ids)) / 32
 
@@ -96,5 +121,122 @@ def test_a_size_that_is_none_is_refused(size):
 
 
 def test_an_unknown_model_is_refused():
-    with pytest.raises(ValueError, match="no 'vq' in config.model; it has vqvae"):
+    words = "no 'vq' in config.model; it has discrete_vae, dvae, vqvae"
+    with pytest.raises(ValueError, match=words):
         build(model__name="vq")
+
+
+@pytest.mark.usefixtures("quick_to_compile")
+@pytest.mark.parametrize("model", TOKENIZERS)
+def test_every_tokenizer_learns_to_reconstruct(model):
+    made = config(model)
+    made.optim.update({"lr": 3e-3, "warmup_steps": 2})
+    task, params, ctx, batch = runs.start(made)
+    now, update = runs.updating(task, made, params, ctx)
+    losses = []
+    for _ in range(8):
+        now, sums = update(now, ctx.frozen, batch)
+        losses.append(float(sums["mse"][0]))
+    assert losses[-1] < losses[0]
+    metrics = task.summarize([jax.device_get(sums)])
+    assert metrics.keys() >= {"loss", "psnr", "perplexity", "codes_used", "dead_codes"}
+
+
+@pytest.mark.parametrize("model", TOKENIZERS)
+def test_nothing_is_learnt_from_images_of_weight_0(model):
+    task, params, ctx, batch = runs.start(config(model))
+    ctx = ctx._replace(model_state=_started(ctx.model_state))
+    gradient = jax.jit(jax.grad(task.train_loss, has_aux=True))
+    batch["weight"][0] = 0
+    other = batch | {"image": batch["image"].copy()}
+    other["image"][0] = 255 - other["image"][0]
+    for a, b in zip(
+        jax.tree.leaves(gradient(params, batch, ctx)[0]),
+        jax.tree.leaves(gradient(params, other, ctx)[0]),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def _started(model_state):
+    """A codebook that has begun, so that it is not drawn from this batch."""
+    return jax.tree.map(
+        lambda x: np.ones_like(x) if x.dtype == bool else x, model_state
+    )
+
+
+@pytest.mark.parametrize("likelihood", ["laplace", "mse"])
+def test_the_bound_is_reconstruction_plus_weighed_divergence(likelihood):
+    made = config("dvae", likelihood=likelihood, kl_weight=2.0, kl_steps=10)
+    task, params, ctx, batch = runs.start(made)
+    image = np.asarray(PIXEL_SPACES["dalle"].to_float(batch["image"]))
+    output = jax.jit(task.model.apply)({"params": params}, image)
+    mu, b = output.stats[..., :3], np.exp(output.stats[..., 3:])
+    density = np.exp(-np.abs(np.log(image / (1 - image)) - mu) / b) / (
+        2 * b * image * (1 - image)
+    )
+    q = np.asarray(jax.nn.softmax(output.logits))
+    wanted = {
+        "laplace": -np.log(density).mean(),
+        "mse": np.square(output.reconstruction - image).mean(),
+    }[likelihood]
+    kl = (q * np.log(q * 32)).sum(-1).mean()
+    for step, weight in ((0, 0.0), (5, 1.0), (10, 2.0), (99, 2.0)):
+        ctx = ctx._replace(step=np.int32(step))
+        metrics = task.summarize([jax.jit(task.eval_step)(params, batch, ctx)])
+        np.testing.assert_allclose(metrics["kl"], kl, rtol=1e-4)
+        np.testing.assert_allclose(metrics["reconstruction"], wanted, rtol=1e-4)
+        bound = wanted + weight / (3 * 4**2) * kl
+        np.testing.assert_allclose(metrics["loss"], bound, rtol=1e-4)
+
+
+def test_the_temperature_falls_as_the_objective_says():
+    task, params, ctx, batch = runs.start(config("dvae", temperature_steps=10))
+    for step, wanted in ((0, 1.0), (5, (1 + 1 / 16) / 2), (10, 1 / 16), (99, 1 / 16)):
+        _, aux = jax.jit(task.train_loss)(
+            params, batch, ctx._replace(step=np.int32(step))
+        )
+        value, weight = aux.metrics["temperature"]
+        np.testing.assert_allclose(value / weight, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_the_loss_is_of_draws_at_the_objectives_temperature(hard):
+    made = config("discrete_vae", hard=hard, kl_weight=0.0, temperature_steps=10)
+    task, params, ctx, batch = runs.start(made)
+    ctx = ctx._replace(rng=jax.random.key(0, impl="rbg"))  # quick to compile
+    image = np.asarray(PIXEL_SPACES["half"].to_float(batch["image"]))
+
+    @jax.jit
+    def losses(step, temperature):
+        loss, _ = task.train_loss(params, batch, ctx._replace(step=step))
+        output = task.model.apply(
+            {"params": params}, image, temperature, hard, rngs={"gumbel": ctx.rng}
+        )
+        return loss, jnp.mean(jnp.square(output.reconstruction - image))
+
+    for step, temperature in ((0, 1.0), (10, 1 / 16)):
+        got, wanted = losses(step, temperature)
+        np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "model, objective, message",
+    [
+        ("dvae", {"likelihood": "l2"}, "'l2' is none of laplace, mse, smooth_l1"),
+        ("dvae", {"temperature": 0.0}, "must be above 0"),
+        ("dvae", {"kl_wait": 1.0}, "no setting 'kl_wait'; did you mean 'kl_weight'"),
+        ("discrete_vae", {"likelihood": "laplace"}, "needs model 'dvae'"),
+        ("vqvae", {"likelihood": "mse"}, "takes no setting 'likelihood'"),
+    ],
+)
+def test_objectives_that_do_not_fit_are_refused(model, objective, message):
+    with pytest.raises(ValueError, match=message):
+        tasks.build(config(model, **objective))
+
+
+def test_the_laplace_likelihood_needs_dalles_pixels():
+    made = config("dvae")
+    made.model.pixels = "half"
+    with pytest.raises(ValueError, match="set config.model.pixels='dalle'"):
+        tasks.build(made)

@@ -1,0 +1,1 @@
+"""Other projects' checkpoints: tables of names, and the arrays' layouts."""

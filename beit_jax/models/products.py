@@ -1,0 +1,65 @@
+"""Matrix products with operands of few bits and float32 results."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
+
+Array = jax.Array
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
+def product(spec: str, x: Array, y: Array, dtype: jnp.dtype) -> Array:
+    """`einsum(spec, x, y)`, float32 in and out, its operands rounded to `dtype`.
+
+    The operands of its gradients are rounded too, where autodiff would have a float32
+    one. Each index must occur in two of the three parts of spec, as in "ni,io->no".
+    Merge leading dimensions of x that y does not have: XLA's CPU backend is 1.6 times
+    faster on the two-dimensional product.
+    """
+    return _product_forward(spec, x, y, dtype)[0]
+
+
+def _product_forward(spec, x, y, dtype):
+    x, y = x.astype(dtype), y.astype(dtype)
+    return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32), (x, y)
+
+
+def _product_backward(spec, dtype, operands, gradient):
+    x, y = operands
+    gradient = gradient.astype(dtype)
+    left, right, out = spec.replace("->", ",").split(",")
+    one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
+    if one_cpu and dtype == jnp.bfloat16 and left[1:] + out[1:] == right:
+        return _matrix_gradients(x, y, gradient)
+    # XLA's CPU backend lacks bfloat16 products with a float32 result that come out
+    # transposed, as these may, and says so only when it runs them (jax 0.10).
+    result = dtype if jax.default_backend() == "cpu" else jnp.float32
+    einsum = functools.partial(jnp.einsum, preferred_element_type=result)
+    dx = einsum(f"{out},{right}->{left}", gradient, y)
+    dy = einsum(f"{left},{out}->{right}", x, gradient)
+    return dx.astype(jnp.float32), dy.astype(jnp.float32)
+
+
+def _matrix_gradients(x: Array, y: Array, gradient: Array) -> tuple[Array, Array]:
+    """Gradients of `x @ y`, x (N, *inputs), y (*inputs, *outputs), in bfloat16.
+
+    XLA's CPU backend uses the matrix units only for operands that lie row by row in
+    memory and a float32 result; then it is 4 to 6 times as fast. Not over several
+    devices: a layout that is asked for cannot be partitioned.
+    """
+
+    def row_major(x: Array) -> Array:
+        return with_layout_constraint(x, Layout((0, 1)))
+
+    rows, inputs = len(x), math.prod(x.shape[1:])
+    gradient = gradient.reshape(rows, -1)
+    dot = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
+    dx = dot(gradient, row_major(y.reshape(inputs, -1).T))
+    dy = dot(row_major(x.reshape(rows, inputs).T), gradient)
+    return row_major(dx).reshape(x.shape), row_major(dy).reshape(y.shape)
+
+
+product.defvjp(_product_forward, _product_backward)

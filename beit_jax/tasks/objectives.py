@@ -1,0 +1,157 @@
+"""What an image tokenizer minimises, for each kind of tokenizer."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from beit_jax.models.discrete_vae import DiscreteVAE
+from beit_jax.models.dvae import DVAE, logit_laplace_nll
+from beit_jax.models.gumbel import cosine_anneal, kl_to_uniform
+from beit_jax.models.pixels import PIXEL_SPACES, PixelSpace
+from beit_jax.models.vqvae import VQVAE
+from beit_jax.tasks.base import Array, Tree
+
+
+class Outcome(NamedTuple):
+    """What a tokenizer made of (B, H, W, 3) images."""
+
+    reconstruction: Array  # (B, H, W, 3) float32, in the pixel space of the images
+    ids: Array  # (B, h, w) int32
+    terms: dict[str, Array]  # name -> (B,) float32; "loss" is what is minimised
+    model_state: Tree
+
+
+def _mean(x: Array) -> Array:
+    """(B, ...) -> (B,)."""
+    return jnp.mean(x.reshape(len(x), -1), axis=1)
+
+
+class VectorQuantization:
+    """Mean squared error of pixels plus the quantizer's loss (VQ-VAE, eq. 3)."""
+
+    def __init__(self, model: VQVAE):
+        self._model = model
+        change = "raise model.restart_below"
+        if model.learning == "gradient":
+            change = "set model.learning='ema', whose codes restart"
+        self.way_out = f"{change}, or lower model.vocab or optim.lr"
+
+    def __call__(
+        self, variables: Tree, image: Array, weight: Array, step: Array, rng
+    ) -> Outcome:
+        """As every objective.
+
+        Args:
+          variables: {"params": ..., and mutable collections}.
+          image: (B, H, W, 3) float.
+          weight: (B,) 0 or 1; nothing is learnt from images of weight 0.
+          step: optimizer steps done.
+          rng: of a training step; None in an evaluation.
+        """
+        collections = [name for name in variables if name != "params"]
+        output, model_state = self._model.apply(
+            variables,
+            image,
+            train=rng is not None,
+            weight=weight,
+            mutable=collections if rng is not None else [],
+            rngs=None if rng is None else {"codebook": rng},
+        )
+        distance = output.quantized.loss
+        error = _mean(jnp.square(output.reconstruction - image))
+        terms = {"loss": error + distance, "quantization": distance}
+        return Outcome(output.reconstruction, output.quantized.ids, terms, model_state)
+
+
+class Relaxation:
+    """The evidence lower bound of a discrete VAE, relaxed by Gumbel-softmax.
+
+    loss = reconstruction (mean over pixels and channels)
+         + kl_weight * KL(q(token | image) || uniform) (mean over tokens) / (3 P^2)
+
+    with P pixels along a side of a token's patch: DALL-E's loss, whose bound is divided
+    by the number of pixel values (arXiv:2102.12092, section 2.1 and appendix A.2). Its
+    numbers are the defaults. An evaluation decodes the likeliest tokens, and its KL is
+    weighed as at that step of training.
+
+    Args:
+      likelihood: "laplace" (logit-Laplace; model.pixels must be "dalle"), "mse" or
+        "smooth_l1".
+      temperature_start, temperature, temperature_steps: cosine from the first to the
+        second over so many steps.
+      kl_weight, kl_steps: cosine from 0 to the weight over so many steps.
+      hard: decode one token for each patch in training too, with straight-through
+        gradients.
+    """
+
+    way_out = (
+        "lower task.objective.kl_weight or raise its kl_steps, or let the temperature "
+        "fall more slowly"
+    )
+
+    def __init__(
+        self,
+        model: DVAE | DiscreteVAE,
+        space: PixelSpace,
+        likelihood: str = "laplace",
+        temperature_start: float = 1.0,
+        temperature: float = 1 / 16,
+        temperature_steps: int = 150_000,
+        kl_weight: float = 6.6,
+        kl_steps: int = 5_000,
+        hard: bool = False,
+    ):
+        if likelihood not in LIKELIHOODS:
+            raise ValueError(
+                f"config.task.objective.likelihood={likelihood!r} is none of "
+                f"{', '.join(LIKELIHOODS)}"
+            )
+        if min(temperature, temperature_start) <= 0:
+            raise ValueError(
+                f"config.task.objective: temperatures {temperature_start} and "
+                f"{temperature} must be above 0"
+            )
+        if likelihood == "laplace" and not isinstance(model, DVAE):
+            raise ValueError(
+                "config.task.objective.likelihood='laplace' needs model 'dvae', whose "
+                "decoder gives a mean and a scale; use 'mse' or 'smooth_l1'"
+            )
+        if likelihood == "laplace" and space != PIXEL_SPACES["dalle"]:
+            raise ValueError(
+                "config.task.objective.likelihood='laplace' is of pixels between 0 and "
+                "1; set config.model.pixels='dalle'"
+            )
+        self._model, self._hard = model, hard
+        self._likelihood = LIKELIHOODS[likelihood]
+        self._temperatures = temperature_start, temperature, temperature_steps
+        self._kl = 0.0, kl_weight, kl_steps
+
+    def __call__(
+        self, variables: Tree, image: Array, weight: Array, step: Array, rng
+    ) -> Outcome:
+        temperature = rngs = None
+        if rng is not None:
+            temperature = cosine_anneal(step, *self._temperatures)
+            rngs = {"gumbel": rng}
+        output = self._model.apply(variables, image, temperature, self._hard, rngs=rngs)
+        kl = _mean(kl_to_uniform(output.logits))
+        error = _mean(self._likelihood(output, image))
+        share = cosine_anneal(step, *self._kl) / (3 * self._model.patch_size**2)
+        terms = {"loss": error + share * kl, "reconstruction": error, "kl": kl}
+        if temperature is not None:
+            terms["temperature"] = jnp.full(len(image), temperature)
+        ids = jnp.argmax(output.logits, axis=-1)
+        return Outcome(output.reconstruction, ids, terms, {})
+
+
+def _smooth_l1(output, image: Array) -> Array:
+    error = jnp.abs(output.reconstruction - image)
+    return jnp.where(error < 1, 0.5 * jnp.square(error), error - 0.5)
+
+
+LIKELIHOODS = {
+    "laplace": lambda output, image: logit_laplace_nll(output.stats, image),
+    "mse": lambda output, image: jnp.square(output.reconstruction - image),
+    "smooth_l1": _smooth_l1,
+}
+OBJECTIVES = {VQVAE: VectorQuantization, DVAE: Relaxation, DiscreteVAE: Relaxation}

@@ -1,0 +1,178 @@
+"""The encoder that a config describes, and weights that others have trained."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from beit_jax import config as config_lib
+from beit_jax import tasks
+from beit_jax.models import positions
+from beit_jax.models.pixels import PIXEL_SPACES
+from beit_jax.tasks import encoders
+from tests.tasks import runs
+
+GIVEN = {"pretrain": {"mask_token": True}, "classify": {"final_norm": False}}
+
+
+def build(task: str = "classify", **model):
+    """What `encoders.build` makes for that task."""
+    return encoders.build(config_lib.new(model=model), **GIVEN[task])
+
+
+def count(task: str, **model) -> int:
+    """Parameters of encoder and head, of 8192 tokens or 1000 classes."""
+    encoder, size, _ = build(task, **model)
+    image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+    params = nn.unbox(jax.eval_shape(encoder.init, jax.random.key(0), image))["params"]
+    outputs, norm = (8192, 0) if task == "pretrain" else (1000, 2 * encoder.dim)
+    head = encoder.dim * outputs + outputs + norm
+    return head + sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize(
+    "task, variant, size, published",
+    [
+        ("pretrain", "base", 224, 91_965_776),
+        ("classify", "base", 224, 86_530_984),
+        ("classify", "large", 512, 305_674_728),
+    ],
+)
+def test_released_networks_have_the_published_numbers_of_parameters(
+    task, variant, size, published
+):
+    model = {"variant": variant, "preset": "released", "image_size": size}
+    assert count(task, **model) == published
+
+
+@pytest.mark.parametrize(
+    "variant, dim, depth",
+    [("tiny", 192, 12), ("small", 384, 12), ("base", 768, 12), ("large", 1024, 24)],
+)
+def test_plain_networks_have_the_parameters_of_a_plain_vit(variant, dim, depth):
+    attention = 3 * dim * dim + 2 * dim + dim * dim + dim  # no bias of the keys
+    mlp = 2 * 4 * dim * dim + 4 * dim + dim
+    blocks = depth * (attention + mlp + 2 * 2 * dim)  # and two norms, no gammas
+    embedding = 3 * 16 * 16 * dim + dim + (1 + 14 * 14) * dim  # patches, positions
+    model = {"variant": variant, "preset": "paper_plain", "image_size": 224}
+    fine_tuned = embedding + dim + blocks + 2 * dim + 1000 * dim + 1000
+    assert count("classify", **model) == fine_tuned
+    pretrained = embedding + 2 * dim + blocks + 2 * dim + 8192 * dim + 8192
+    assert count("pretrain", **model) == pretrained
+
+
+@pytest.mark.parametrize(
+    "task, variant, preset, wanted",
+    [
+        ("pretrain", "base", "released", ("none", "shared", 0.1)),
+        ("classify", "small", "released", ("none", "per_block", 0.1)),
+        ("classify", "large", "released", ("none", "per_block", 1e-5)),
+        ("pretrain", "large", "paper_plain", ("learned", "none", 0.0)),
+    ],
+)
+def test_presets_are_the_published_networks(task, variant, preset, wanted):
+    encoder, _, _ = build(task, variant=variant, preset=preset, image_size=224)
+    got = encoder.abs_pos_embed, encoder.rel_pos_bias, encoder.layer_scale
+    assert got == wanted
+
+
+def test_what_a_config_says_wins_over_its_variant_and_preset():
+    encoder, _, _ = build(
+        variant="base", preset="released", image_size=64, depth=3, layer_scale=0.5
+    )
+    assert (encoder.dim, encoder.depth, encoder.layer_scale) == (768, 3, 0.5)
+
+
+def test_without_a_preset_the_encoders_own_defaults_hold():
+    encoder, _, _ = build(variant="tiny", image_size=64)
+    assert encoder.rel_pos_bias == "shared" and encoder.abs_pos_embed == "none"
+
+
+def test_weights_start_as_the_task_starts_them_officially():
+    for task, start in (("pretrain", "pretrain"), ("classify", "finetune")):
+        assert build(task, variant="tiny", image_size=64)[0].init_as == start
+    asked = build("classify", variant="tiny", image_size=64, init_as="pretrain")
+    assert asked[0].init_as == "pretrain"
+
+
+def classify(**model):
+    """A tiny run of classification with another model."""
+    config = runs.config("classify")
+    config.model = dict(config.model) | model  # anew, for values of other types
+    return config
+
+
+@pytest.mark.parametrize("size", [(64, 32), [64, 32]])
+def test_images_may_be_wider_or_higher(size):
+    encoder, size, _ = build(variant="tiny", image_size=size)
+    assert size == (64, 32) and encoder.grid == (4, 2)
+    task, params, ctx, batch = runs.start(classify(image_size=(16, 32)))
+    assert batch["image"].shape == (4, 16, 32, 3)
+    loss, _ = jax.jit(task.train_loss)(params, batch, ctx)
+    assert np.isfinite(loss)
+
+
+@pytest.mark.parametrize(
+    "model, message",
+    [
+        ({"variant": "huge"}, "no 'huge' in config.model.variant.*base, large, small"),
+        ({"preset": "paper"}, "no 'paper' in config.model.preset.*paper_plain, rel"),
+        ({"image_size": (32, 40)}, r"\(32, 40\) must be a multiple.* \(32, 32\) for"),
+        ({"image_size": 40}, "image_size=40 must be a multiple .*16, 32 for example"),
+        ({"image_size": (32, 0)}, r"image_size=\(32, 0\) must be pixels"),
+        ({"image_size": (32, 32, 3)}, "must be a side, or height and width"),
+        ({"abs_pos_embed": True}, "abs_pos_embed=True must be of type str"),
+    ],
+)
+def test_models_that_there_are_not_are_refused_in_words(model, message):
+    with pytest.raises(ValueError, match=message):
+        build(**{"variant": "tiny", "image_size": 32} | model)
+
+
+@pytest.mark.parametrize("kind", ["shared", "per_block"])
+def test_adapted_weights_of_smaller_images_encode_as_without(kind):
+    """Tables are resized when weights are loaded, or else when they are used."""
+    config = classify(rel_pos_bias=kind)
+    small, (_, params, _, _) = tasks.build(config), runs.start(config)
+    large = tasks.build(classify(rel_pos_bias="per_block", image_size=(48, 64)))
+    image = np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), np.uint8)
+    image = PIXEL_SPACES["half"].to_float(image)
+
+    def encode(task, params):
+        apply = jax.jit(task.encoder.apply)
+        return apply({"params": params["encoder"]}, image).tokens
+
+    adapted = large.adapt(params, config.model)
+    np.testing.assert_allclose(
+        encode(large, adapted), encode(small, params), rtol=0, atol=1e-5
+    )
+    assert adapted["head"] is params["head"]
+
+
+def adapted(other, **model):
+    """Parameters of a tiny classifier of `other` settings, for one of `model`."""
+    config = classify(**other)
+    _, params, _, _ = runs.start(config)
+    return tasks.build(classify(**model)).adapt(params, config.model)["encoder"]
+
+
+def test_positions_that_were_fixed_become_a_table_to_learn():
+    fixed = {"abs_pos_embed": "sincos", "rel_pos_bias": "none"}
+    learned = fixed | {"abs_pos_embed": "learned", "image_size": (48, 64)}
+    table = positions.resize_embedding(positions.sincos((4, 4), 32), (4, 4), (6, 8))
+    np.testing.assert_array_equal(adapted(fixed, **learned)["pos_embed"], table)
+    assert "pos_embed" not in adapted(fixed, **fixed)
+    with pytest.raises(ValueError, match="of 4x4 patches, which 6x8 would be other"):
+        adapted(fixed, **learned | {"abs_pos_embed": "sincos"})
+
+
+def test_tables_of_the_blocks_do_not_become_a_shared_one():
+    with pytest.raises(ValueError, match="which of them all .* set model.rel_pos_bias"):
+        adapted({"rel_pos_bias": "per_block"}, rel_pos_bias="shared")
+
+
+@pytest.mark.parametrize("change", [{"depth": 0}, {"drop_path": 1.0}])
+def test_numbers_that_cannot_be_are_refused(change):
+    with pytest.raises(ValueError, match="depth=.* must be at least 1, drop_path="):
+        runs.start(classify(**change))
