@@ -40,7 +40,12 @@ setup(
     extras_require={
         "cuda": ["jax[cuda13]>=0.10,<0.12"],
         "tpu": ["jax[tpu]>=0.10,<0.12"],
-        "torch": ["torch>=2.6"],  # peers that the parity tests compare with
+        "torch": [  # peers that the parity tests compare with
+            "torch>=2.6",
+            "transformers>=5.23,<6",
+            "timm>=1.0.31,<2",
+            "DALL-E>=0.1,<0.2",
+        ],
         "test": ["pytest>=8", "pytest-xdist>=3.6"],
         "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9"],
     },
