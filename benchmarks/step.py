@@ -1,14 +1,21 @@
 """Images/s, compile time and memory of the pre-training step, tokenizer included.
 
-    python benchmarks/step.py [--model tiny|base] [--batch N] [--dtype bfloat16] …
+    python benchmarks/step.py [--model tiny|base|large] [--batch N] [--dtype bfloat16]
+        [--remat dots|full] [--unroll 12] [--tokenizer dvae]
+    python benchmarks/step.py --sweep base large
 
 The batch is random and stays on the device; the input pipeline is measured by
-input_pipeline.py. Prints one JSON line a measurement.
+input_pipeline.py. Prints one JSON line a measurement. --sweep measures those models in
+float32 and bfloat16 with every kind of rematerialisation, and unrolled, each in a
+process of its own, and prints a markdown table.
 """
 
 import argparse
+import itertools
 import json
 import resource
+import subprocess
+import sys
 import time
 
 import jax
@@ -19,29 +26,38 @@ from beit_jax import sharding, state, step, summary, tasks
 
 MODELS = {
     "tiny": {"image_size": 32, "patch_size": 4, "dim": 96, "depth": 4, "heads": 4},
-    "base": {"image_size": 224, "patch_size": 16, "dim": 768, "depth": 12, "heads": 12},
+    "base": {"image_size": 224, "variant": "base", "preset": "released"},
+    "large": {"image_size": 224, "variant": "large", "preset": "released"},
 }
-MASKS = {"tiny": 25, "base": 75}
-BATCHES = {"tiny": 128, "base": 8}
+MASKS = {"tiny": 25, "base": 75, "large": 75}
+BATCHES = {"tiny": 128, "base": 8, "large": 4}
+REMAT = ("none", "dots", "full")
+TOKENIZERS = {
+    "vqvae": {"name": "vqvae", "width": 64, "code_dim": 16},
+    "dvae": {"name": "dvae", "patch_size": 8, "pixels": "dalle"},  # DALL-E's
+}
 
 
-def recipe(model: str, batch: int, dtype: str, unroll: int, remat: bool):
-    vocab = 8192 if model == "base" else 64
+def recipe(args):
+    tokenizer = TOKENIZERS[args.tokenizer]
+    vocab = {"vocab": 64 if args.model == "tiny" else 8192}
+    settings = {"drop_path": 0.1, "unroll": args.unroll, "remat": args.remat}
     return c.new(
         steps=1000,
-        dtype=dtype,
+        dtype=args.dtype,
         task={
             "name": "pretrain",
             "target": {
-                "name": "vqvae",
+                "name": "tokens",
                 "checkpoint": "untrained",
-                "untrained": {"vocab": vocab, "width": 64, "code_dim": 16},
+                "untrained": tokenizer | vocab,
+                "dtype": args.dtype,
             },
         },
-        model=MODELS[model] | {"drop_path": 0.1, "unroll": unroll, "remat": remat},
+        model=MODELS[args.model] | settings,
         data={
-            "batch_size": batch,
-            "mask": {"name": "blockwise", "max_patches": MASKS[model]},
+            "batch_size": args.batch or BATCHES[args.model],
+            "mask": {"name": "blockwise", "max_patches": MASKS[args.model]},
         },
     )
 
@@ -94,18 +110,46 @@ def measure(config, steps: int) -> dict[str, float]:
     }
 
 
+def sweep(models: list[str], steps: int) -> str:
+    """A markdown table; each row is measured in a process of its own."""
+    head = ["model, batch", "dtype", "remat", "unroll", "images/s", "first step"]
+    rows = [head + ["peak memory"], ["---"] * 7]
+    for model, dtype in itertools.product(models, ("float32", "bfloat16")):
+        depth = 12 if model == "base" else 24
+        for remat, unroll in [*((kind, 1) for kind in REMAT), ("none", depth)]:
+            flags = {"model": model, "dtype": dtype, "remat": remat, "unroll": unroll}
+            words = [f"--{key}={value}" for key, value in flags.items()]
+            command = [sys.executable, __file__, *words, f"--steps={steps}"]
+            line = subprocess.run(command, check=True, capture_output=True, text=True)
+            got = json.loads(line.stdout)
+            print(line.stdout, end="", flush=True)
+            rows.append(
+                [f"{model}, {got['batch']}", dtype, remat, str(unroll)]
+                + [f"{got['images_per_second_median']:.2f}"]
+                + [f"{got['first_step_seconds']:.1f} s", f"{got['peak_rss_gib']} GiB"]
+            )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=MODELS, default="tiny")
     parser.add_argument("--batch", type=int, default=0)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--unroll", type=int, default=1)
-    parser.add_argument("--remat", action="store_true")
+    parser.add_argument("--remat", choices=REMAT, default="none")
+    parser.add_argument("--tokenizer", choices=TOKENIZERS, default="vqvae")
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--sweep", nargs="+", choices=["base", "large"])
     args = parser.parse_args()
-    batch = args.batch or BATCHES[args.model]
-    config = recipe(args.model, batch, args.dtype, args.unroll, args.remat)
-    told = vars(args) | {"batch": batch, "device": jax.devices()[0].device_kind}
+    if args.sweep:
+        print(sweep(args.sweep, args.steps))
+        return
+    config = recipe(args)
+    told = {k: v for k, v in vars(args).items() if k != "sweep"} | {
+        "batch": config.data.batch_size,
+        "device": jax.devices()[0].device_kind,
+    }
     print(json.dumps(told | measure(config, args.steps)))
 
 
