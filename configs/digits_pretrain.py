@@ -2,7 +2,7 @@
 
 python -m beit_jax.train --config configs/digits_pretrain.py --workdir runs/pretrain
 Source: BEiT (arXiv:2106.08254): its learning rate, decay, clipping, 40 % masked.
-Result: 28.3 % of the masked tokens of the test split (most frequent token: 8.9 %).
+Result: 30.8 % of the masked tokens of the test split (most frequent token: 9.3 %).
 """
 
 from beit_jax import config as c

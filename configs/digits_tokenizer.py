@@ -2,7 +2,7 @@
 
 python -m beit_jax.train --config configs/digits_tokenizer.py --workdir runs/tokenizer
 Source: VQ-VAE with EMA codebook (arXiv:1711.00937), sized for seconds on two cores.
-Result: PSNR 21.9 dB on the test split, all 64 codes in use.
+Result: PSNR 22.0 dB on the test split, all 64 codes in use.
 """
 
 from beit_jax import config as c
