@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from beit_jax.models.gumbel import CodeProjection, GumbelOutput, GumbelTokenizer
+from beit_jax.models.gumbel import CodeProjection, GumbelTokenizer
 from beit_jax.models.patches import halvings
 from beit_jax.models.vqvae_layers import ConvTranspose
 
@@ -98,18 +98,5 @@ class DiscreteVAE(GumbelTokenizer):
             halvings(self.patch_size), self.vocab, self.code_dim, *size
         )
 
-    def __call__(
-        self, image: Array, temperature: Array | None = None, hard: bool = False
-    ) -> GumbelOutput:
-        """Draws tokens of (B, H, W, 3) float images, and paints them again.
-
-        Without a temperature it takes each patch's likeliest token; with one, see
-        `gumbel_softmax`. The noise comes from the rng collection "gumbel".
-        """
-        logits = self.logits(image)
-        codes = self.draw(logits, temperature, hard)
-        return GumbelOutput(self.decode(codes), None, logits)
-
-    def decode(self, codes: Array) -> Array:
-        """Ids (B, h, w) or weights of tokens (B, h, w, V) -> (B, H, W, 3) float32."""
-        return self.decoder(codes)
+    def paint(self, codes: Array) -> tuple[Array, None]:
+        return self.decoder(codes), None

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from beit_jax.models.gumbel import CodeProjection, GumbelOutput, GumbelTokenizer
+from beit_jax.models.gumbel import CodeProjection, GumbelTokenizer
 from beit_jax.models.patches import halvings
 
 Array = jax.Array
@@ -170,18 +170,6 @@ class DVAE(GumbelTokenizer):
         self.encoder = Encoder(self.vocab, self.n_hid, *depth)
         self.decoder = Decoder(self.vocab, self.n_hid, self.n_init, *depth)
 
-    def __call__(
-        self, image: Array, temperature: Array | None = None, hard: bool = False
-    ) -> GumbelOutput:
-        """Draws tokens of (B, H, W, 3) float images, and paints them again.
-
-        Without a temperature it takes each patch's likeliest token; with one, see
-        `gumbel_softmax`. The noise comes from the rng collection "gumbel".
-        """
-        logits = self.logits(image)
-        stats = self.stats(self.draw(logits, temperature, hard))
-        return GumbelOutput(nn.sigmoid(stats[..., :3]), stats, logits)
-
     def stats(self, codes: Array) -> Array:
         """Ids (B, h, w) or weights of tokens (B, h, w, V) -> (B, H, W, 6) float32.
 
@@ -190,6 +178,6 @@ class DVAE(GumbelTokenizer):
         """
         return self.decoder(codes)
 
-    def decode(self, ids: Array) -> Array:
-        """(B, h, w) int32 visual tokens -> (B, H, W, 3) float32 images."""
-        return nn.sigmoid(self.stats(ids)[..., :3])
+    def paint(self, codes: Array) -> tuple[Array, Array]:
+        stats = self.stats(codes)
+        return nn.sigmoid(stats[..., :3]), stats

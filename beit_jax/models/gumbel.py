@@ -58,10 +58,31 @@ def cosine_anneal(step: Array, start: float, end: float, steps: int) -> Array:
 class GumbelTokenizer(nn.Module):
     """What tokenizers with logits share.
 
-    A subclass has fields `vocab` and `patch_size`, and sets up an `encoder` from images
-    to logits and a `decoder` that takes `codes`: ids (B, h, w) int32, or weights
-    (B, h, w, V) float32 of all tokens.
+    A subclass has fields `vocab` and `patch_size`, sets up an `encoder` from images to
+    logits, and has `paint`.
     """
+
+    def paint(self, codes: Array) -> tuple[Array, Array | None]:
+        """Ids (B, h, w) int32, or weights of tokens (B, h, w, V) -> the picture.
+
+        As the first two members of `GumbelOutput`.
+        """
+        raise NotImplementedError
+
+    def __call__(
+        self, image: Array, temperature: Array | None = None, hard: bool = False
+    ) -> GumbelOutput:
+        """Draws tokens of (B, H, W, 3) float images, and paints them again.
+
+        Without a temperature it takes each patch's likeliest token. Otherwise see
+        `gumbel_softmax`; the noise comes from the rng collection "gumbel".
+        """
+        logits = self.logits(image)
+        return GumbelOutput(*self.paint(self.draw(logits, temperature, hard)), logits)
+
+    def decode(self, codes: Array) -> Array:
+        """As `paint` -> (B, H, W, 3) float32 images."""
+        return self.paint(codes)[0]
 
     def logits(self, image: Array) -> Array:
         """(B, H, W, 3) float -> (B, h, w, V) float32."""
