@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
-from beit_jax.weights import check_fit, open_manager
+from beit_jax.weights import check_fit, contents, open_manager
 
 Tree = Any
 
@@ -97,11 +97,7 @@ class Checkpointer:
             )
         self._manager.save(
             step,
-            args=ocp.args.Composite(
-                state=ocp.args.PyTreeSave(state),
-                position=ocp.args.JsonSave(dict(position)),
-                config=ocp.args.JsonSave(self._config),
-            ),
+            args=contents(state, position, self._config),
             metrics=dict(metrics) if metrics and self._best else None,
             force=True,
         )

@@ -6,6 +6,7 @@ One Orbax step holds `state` (arrays), `position` (how far, in which data) and `
 
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -43,6 +44,17 @@ def open_manager(directory: pathlib.Path, **options: Any) -> ocp.CheckpointManag
             atomicity_options=ocp.options.AtomicityOptions(mode=mode), **options
         ),
         item_handlers={name: handler() for name, handler in HANDLERS.items()},
+    )
+
+
+def contents(
+    state: Tree, position: Mapping[str, int], config: Mapping[str, Any]
+) -> ocp.args.Composite:
+    """What one step holds, as Orbax wants it for saving."""
+    return ocp.args.Composite(
+        state=ocp.args.PyTreeSave(state),
+        position=ocp.args.JsonSave(dict(position)),
+        config=ocp.args.JsonSave(dict(config)),
     )
 
 
@@ -149,16 +161,13 @@ def save_params(
     """
     directory = pathlib.Path(workdir).expanduser().resolve() / "checkpoints"
     state = {"step": np.int32(0), "params": params, "opt_state": {}, "ema": None}
+    state |= {"model_state": model_state}
     with open_manager(directory) as manager:
         if manager.all_steps():
             raise ValueError(f"{directory} has checkpoints; name an empty directory")
         manager.save(
             0,
-            args=ocp.args.Composite(
-                state=ocp.args.PyTreeSave(state | {"model_state": model_state}),
-                position=ocp.args.JsonSave({"step": 0}),
-                config=ocp.args.JsonSave(json.loads(config.to_json())),
-            ),
+            args=contents(state, {"step": 0}, json.loads(config.to_json())),
         )
     return directory / "0"
 

@@ -55,9 +55,9 @@ class VQVAE(nn.Module):
     def setup(self):
         down, up = lookup(NETWORKS, self.network, "network")
         res_hidden = self.res_hidden or self.width
-        size = (self._stages(), self.width, self.res_blocks, res_hidden)
-        self.encoder = down(*size, self.code_dim, self.dtype)
-        self.decoder = up(*size, self.dtype)
+        size = (self._stages(), self.width, self.res_blocks, res_hidden, self.dtype)
+        self.encoder = down(*size, self.code_dim)
+        self.decoder = up(*size)
         self.quantizer = Quantizer(
             vocab=self.vocab,
             dim=self.code_dim,

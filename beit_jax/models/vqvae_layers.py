@@ -76,18 +76,35 @@ class ResBlock(nn.Module):
         return (active if self.in_place else x) + y
 
 
-class PatchDown(nn.Module):
-    """Image -> latents: halves the sides `stages` times, then residual blocks.
+class Network(nn.Module):
+    """What both directions of both networks have.
 
-    A 2x2 convolution of stride 2 is written as `space_to_depth` and a product.
+    Attributes:
+      stages: how often a side is halved, or doubled.
+      width: features at the patch grid; each halving before it has half as many.
+      res_blocks, res_hidden: how many residual blocks, and the features inside one.
+      dtype: of the convolutions' operands.
     """
 
     stages: int
     width: int
     res_blocks: int
     res_hidden: int
+    dtype: jnp.dtype
+
+    def _residual(self, x: Array, in_place: bool = False) -> Array:
+        for i in range(self.res_blocks):
+            x = ResBlock(self.res_hidden, in_place, self.dtype, name=f"block_{i}")(x)
+        return x
+
+
+class PatchDown(Network):
+    """Image -> latents: halves the sides `stages` times, then residual blocks.
+
+    A 2x2 convolution of stride 2 is written as `space_to_depth` and a product.
+    """
+
     dim: int
-    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -97,27 +114,19 @@ class PatchDown(nn.Module):
             name = f"down_{2 ** (self.stages - stage)}"
             x = nn.Dense(self.width >> stage, dtype=self.dtype, name=name)(x)
             x = nn.relu(x) if stage else x
-        for i in range(self.res_blocks):
-            x = ResBlock(self.res_hidden, dtype=self.dtype, name=f"block_{i}")(x)
+        x = self._residual(x)
         x = nn.Dense(self.dim, dtype=self.dtype, name="to_code")(nn.relu(x))
         return x.astype(jnp.float32)
 
 
-class PatchUp(nn.Module):
+class PatchUp(Network):
     """Codes -> image: the mirror of `PatchDown`."""
-
-    stages: int
-    width: int
-    res_blocks: int
-    res_hidden: int
-    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """(B, h, w, C) -> (B, H, W, 3) float32."""
         x = nn.Dense(self.width, dtype=self.dtype, name="from_code")(x)
-        for i in range(self.res_blocks):
-            x = ResBlock(self.res_hidden, dtype=self.dtype, name=f"block_{i}")(x)
+        x = self._residual(x)
         for stage in range(1, self.stages + 1):
             dim = self.width >> stage if stage < self.stages else 3
             name = f"up_{2 ** (self.stages - stage)}"
@@ -126,18 +135,13 @@ class PatchUp(nn.Module):
         return x.astype(jnp.float32)
 
 
-class ConvDown(nn.Module):
+class ConvDown(Network):
     """Image -> latents by convolutions whose fields overlap: DeepMind's VQ-VAE.
 
     As its PyTorch ports have it, whose residual blocks are `in_place`.
     """
 
-    stages: int
-    width: int
-    res_blocks: int
-    res_hidden: int
     dim: int
-    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -147,27 +151,19 @@ class ConvDown(nn.Module):
             size = (self.width >> stage, (4, 4), (2, 2))
             x = nn.relu(nn.Conv(*size, dtype=self.dtype, name=name)(x))
         x = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="conv3x3")(x)
-        for i in range(self.res_blocks):
-            x = ResBlock(self.res_hidden, True, self.dtype, name=f"block_{i}")(x)
+        x = self._residual(x, in_place=True)
         x = nn.Conv(self.dim, (1, 1), dtype=self.dtype, name="to_code")(nn.relu(x))
         return x.astype(jnp.float32)
 
 
-class ConvUp(nn.Module):
+class ConvUp(Network):
     """Codes -> image: the mirror of `ConvDown`."""
-
-    stages: int
-    width: int
-    res_blocks: int
-    res_hidden: int
-    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """(B, h, w, C) -> (B, H, W, 3) float32."""
         x = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="from_code")(x)
-        for i in range(self.res_blocks):
-            x = ResBlock(self.res_hidden, True, self.dtype, name=f"block_{i}")(x)
+        x = self._residual(x, in_place=True)
         for stage in range(1, self.stages + 1):
             dim = self.width >> stage if stage < self.stages else 3
             name = f"up_{2 ** (self.stages - stage)}"
