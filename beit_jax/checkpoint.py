@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
+from beit_jax.config import defaults
 from beit_jax.weights import check_fit, contents, open_manager
 
 Tree = Any
@@ -38,10 +39,15 @@ class Checkpointer:
     Use as a context manager: leaving it waits for the last save.
     """
 
-    def __init__(self, workdir: pathlib.Path, config: ConfigDict):
-        """`config` is the whole run's; its section `checkpoint` says what is kept."""
+    def __init__(
+        self, workdir: pathlib.Path, config: ConfigDict, card: Mapping[str, Any]
+    ):
+        """`config` is the whole run's; its section `checkpoint` says what is kept.
+
+        `card` goes into every checkpoint, see card.py.
+        """
         self.directory = workdir.resolve() / "checkpoints"
-        self._config = json.loads(config.to_json())
+        self._config, self._card = json.loads(config.to_json()), card
         self._best = config.checkpoint.best
         keep, mode = config.checkpoint.keep, config.checkpoint.best_mode
         if keep < 1 or mode not in ("max", "min"):
@@ -97,7 +103,7 @@ class Checkpointer:
             )
         self._manager.save(
             step,
-            args=contents(state, position, self._config),
+            args=contents(state, position, self._config, self._card),
             metrics=dict(metrics) if metrics and self._best else None,
             force=True,
         )
@@ -174,8 +180,13 @@ class Checkpointer:
         )
 
     def _compare(self, step: int, saved, position: Mapping[str, int]) -> list[str]:
-        """Refuses a restart that would not go on with the same run."""
-        have = _flat_config(saved["config"]) | _prefixed("data: ", saved["position"])
+        """Refuses a restart that would not go on with the same run.
+
+        Keys that are younger than the checkpoint had their default value then.
+        """
+        younger = _flat_config(json.loads(defaults().to_json()))
+        have = younger | _flat_config(saved["config"])
+        have |= _prefixed("data: ", saved["position"])
         want = _flat_config(self._config) | _prefixed("data: ", position)
         have.pop("data: step", None)
         changed = [

@@ -30,15 +30,18 @@ def define_flags(workdir_help: str, config_help: str) -> None:
 def run(function: Callable[..., None], arguments: tuple[str, ...] = ()) -> None:
     """Parses the flags and calls `function` with them and the named `arguments`.
 
+    A last argument called "NAME ..." stands for one or more, "[NAME ...]" for any.
     A ValueError that this package raised is a sentence for the user: it is printed
     without a traceback, and the exit code is 78, or what the error says.
     """
 
     def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.ERROR)
-        if len(argv) - 1 != len(arguments):
-            wanted = " ".join(arguments) or "nothing"
-            raise app.UsageError(f"besides flags it takes {wanted}, not {argv[1:]}")
+        names = " ".join(arguments) or "nothing"
+        least = len(arguments) - names.endswith("...]")
+        most = len(argv) if "..." in names else least
+        if not least <= len(argv) - 1 <= most:
+            raise app.UsageError(f"besides flags it takes {names}, not {argv[1:]}")
         try:
             if "multihost" in flags.FLAGS and flags.FLAGS.multihost:
                 jax.distributed.initialize()

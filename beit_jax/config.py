@@ -8,12 +8,15 @@ before any work.
 
 import math
 import pathlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict, config_dict
 
 from beit_jax.tables import has_type, nearest
+from beit_jax.variants import change
+from beit_jax.variants import choose as choose  # for recipes, which import this module
+from beit_jax.variants import is_tiny as is_tiny
 
 OPEN = ("task", "model", "data.source", "data.eval_source", "data.mask")
 DTYPES = ("float32", "bfloat16")
@@ -33,10 +36,12 @@ RANGES = {
     "optim.weight_decay": (0, INF),
     "optim.b1": (0, 1),
     "optim.b2": (0, 1),
+    "optim.momentum": (0, 1),
     "optim.clip_norm": (0, INF),
-    "optim.layer_decay": (1e-6, 1),
+    "optim.layer_decay": (0.1, 1),  # 0.1**41 is not yet 0 in float32
     "optim.accumulate": (1, INF),
     "optim.ema_decay": (0, 1),
+    "optim.freeze_blocks": (0, INF),
     "log.every_steps": (0, INF),
     "eval.every_steps": (0, INF),
     "eval.pictures": (0, INF),
@@ -92,6 +97,7 @@ def defaults() -> ConfigDict:
                 "eval_cache": "",  # folder for evaluation's finished batches
             },
             "optim": {
+                "name": "adamw",  # or "sgd", "lars"
                 "lr": 1.5e-3,
                 "min_lr": 1e-5,
                 "warmup_steps": config_dict.placeholder(int),
@@ -102,14 +108,20 @@ def defaults() -> ConfigDict:
                 "b1": 0.9,
                 "b2": 0.999,
                 "eps": 1e-8,
+                "momentum": 0.9,  # of sgd and lars
                 "clip_norm": 3.0,  # 0: off
                 "layer_decay": 1.0,
                 "accumulate": 1,
                 "ema_decay": 0.0,  # 0: no average of the weights
+                "freeze": "",  # parameters that do not train: path prefixes, "a,b/c"
+                "freeze_blocks": 0,  # nor do so many first blocks and the embeddings
             },
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
             "log": {"every_steps": 20},
-            "eval": {"every_steps": 0, "pictures": 8},  # 0: at the end only
+            "eval": {
+                "every_steps": 0,  # 0: at the end only
+                "pictures": 8,  # of a kind; 0: no charts either
+            },
             "checkpoint": {
                 "every_steps": 500,
                 "keep": 2,  # the newest K: should one be damaged, the other serves
@@ -136,30 +148,13 @@ def new(**sections: Any) -> ConfigDict:
     return result
 
 
-def is_tiny(arg: str, known: Collection[str] = ()) -> bool:
-    """Whether a recipe's argument, FILE:NAME,NAME, asks for seconds instead of hours.
-
-    Args:
-      known: names that may stand there besides "tiny".
-
-    Raises:
-      ValueError: another name.
-    """
-    names = set(filter(None, arg.split(",")))
-    if unknown := names - {"tiny", *known}:
-        raise ValueError(
-            f"recipe argument {min(unknown)!r} is unknown; it can be "
-            + ", ".join(sorted({"tiny", *known}))
-        )
-    return "tiny" in names
-
-
-def change(config: ConfigDict, **changes: Any) -> ConfigDict:
-    """Sets keys of `config` in place, each given as `section__key=value`."""
-    for key, value in changes.items():
-        *sections, name = key.split("__")
-        _get(config, ".".join(sections))[name] = value
-    return config
+# As changes: a ViT of 16 patches, whatever the recipe's encoder is.
+SMALL_ENCODER = {
+    "model__image_size": 32,
+    "model__patch_size": 8,
+    "model__variant": "tiny",
+    "model__depth": 2,
+}
 
 
 def smaller(config: ConfigDict, **changes: Any) -> ConfigDict:

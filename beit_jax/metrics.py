@@ -1,12 +1,13 @@
 """Where a run's numbers and pictures go: JSON lines, TensorBoard, PNG, the screen."""
 
+import csv
 import json
 import math
 import os
 import pathlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import tensorboardX
@@ -59,13 +60,11 @@ class Writer:
     def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
         """Name -> (B, H, W, 3) uint8, the batch one below the other in one PNG."""
         for name, rows in pictures.items() if self._enabled else ():
-            image = np.concatenate(list(np.asarray(rows)), axis=0)
+            image = np.concatenate(list(rows))
             self._board.add_image(name, image, step, dataformats="HWC")
             self._pictures.mkdir(exist_ok=True)
             file = self._pictures / f"{name.replace('/', '_')}_{step:07d}.png"
-            scale = max(1, 128 * len(rows) // image.shape[0])  # tiny images: enlarge
-            size = (image.shape[1] * scale, image.shape[0] * scale)
-            Image.fromarray(image).resize(size, Image.Resampling.NEAREST).save(file)
+            one_picture(rows).save(file)
 
     def _line(self, record: Mapping[str, object]) -> None:
         self._lines.write(json.dumps(record) + "\n")
@@ -79,6 +78,31 @@ class Writer:
         new = self._path.with_suffix(".new")
         new.write_text("".join(line + "\n" for line in kept))
         os.replace(new, self._path)
+
+
+def one_picture(rows: np.ndarray) -> Image.Image:
+    """(B, H, W, 3) uint8 one below the other; tiny images are enlarged."""
+    image = np.concatenate(list(rows))
+    scale = max(1, 128 // rows.shape[1])
+    size = (image.shape[1] * scale, image.shape[0] * scale)
+    return Image.fromarray(image).resize(size, Image.Resampling.NEAREST)
+
+
+def write_report(
+    folder: str | pathlib.Path,
+    metrics: Mapping[str, float],
+    pictures: Mapping[str, np.ndarray],
+    tables: Mapping[str, list[tuple]],
+) -> None:
+    """Writes metrics.json, NAME.png and NAME.csv."""
+    folder = pathlib.Path(folder).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    for name, rows in pictures.items():
+        one_picture(rows).save(folder / f"{name}.png")
+    for name, rows in tables.items():
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
 
 
 def _record(line: str) -> dict:
@@ -99,12 +123,24 @@ def read_last(workdir: pathlib.Path, prefix: str) -> dict[str, float | None]:
 
     A number that was not finite is None.
     """
-    path = workdir / "metrics.jsonl"
-    for line in reversed(path.read_text().splitlines() if path.exists() else []):
-        found = {k: v for k, v in _record(line).items() if k.startswith(prefix)}
+    for record in reversed(_records(workdir)):
+        found = {k: v for k, v in record.items() if k.startswith(prefix)}
         if found:
             return found
     return {}
+
+
+def history(workdir: pathlib.Path) -> Iterator[tuple[int, dict[str, float]]]:
+    """(step, values) of every report in `metrics.jsonl`, NaN where not finite."""
+    for record in _records(workdir):
+        step = record.pop("step", None)
+        if step is not None and "warning" not in record:
+            yield step, {k: math.nan if v is None else v for k, v in record.items()}
+
+
+def _records(workdir: pathlib.Path) -> list[dict]:
+    path = workdir / "metrics.jsonl"
+    return [*map(_record, path.read_text().splitlines())] if path.exists() else []
 
 
 class Meter:

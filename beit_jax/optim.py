@@ -1,4 +1,4 @@
-"""AdamW with BEiT's schedule, decay mask, clipping and layer-wise learning rates."""
+"""Optimizers with BEiT's schedule, decay mask, clipping, and factors on the rate."""
 
 from typing import Any
 
@@ -8,7 +8,9 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from beit_jax import factors
 from beit_jax.config import Plan
+from beit_jax.tables import lookup
 
 Tree = Any
 
@@ -20,8 +22,6 @@ NOT_DECAYED = frozenset(
     ["bias", "scale", "gamma_1", "gamma_2", "q_bias", "v_bias"]
     + ["cls_token", "pos_embed", "embedding"]
 )
-# Parameters below the first block: layer 0 of layer-wise decay.
-EMBEDDINGS = frozenset(["cls_token", "mask_token", "pos_embed", "patch_embed"])
 
 
 def warmup_cosine(step, plan: Plan, peak: float, final: float, xp=jnp):
@@ -46,36 +46,6 @@ def decay_mask(params: Tree) -> Tree:
     )
 
 
-def layer_scales(params: Tree, decay: float) -> Tree:
-    """The factor on each parameter's learning rate, `decay ** (L + 1 - layer)`.
-
-    Embeddings are layer 0, block i is layer i + 1, the rest layer L + 1 (factor 1).
-    Stacked blocks get a vector (L, 1, ...) that scales each block's slice.
-
-    Raises:
-      ValueError: `decay` is not 1 but the parameters have no `blocks`.
-    """
-    depths = {
-        leaf.shape[0]
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-        if any(part.key == "blocks" for part in path)
-    }
-    if decay != 1 and len(depths) != 1:
-        raise ValueError(
-            f"optim.layer_decay={decay} needs an encoder with blocks; set it to 1"
-        )
-    depth = depths.pop() if depths else 0
-
-    def scale(path, leaf):
-        names = {part.key for part in path}
-        if "blocks" in names:
-            layers = decay ** np.arange(depth, 0, -1, dtype=np.float64)
-            return layers.reshape(-1, *[1] * (leaf.ndim - 1)).astype(np.float32)
-        return np.float32(decay ** (depth + 1) if names & EMBEDDINGS else 1.0)
-
-    return jax.tree_util.tree_map_with_path(scale, params)
-
-
 def clip(max_norm: float) -> optax.GradientTransformation:
     """Scales all gradients by min(1, max_norm / (norm + 1e-6)), PyTorch's rule."""
 
@@ -86,20 +56,73 @@ def clip(max_norm: float) -> optax.GradientTransformation:
     return optax.stateless(update)
 
 
+def trust_ratios(adapted: Tree) -> optax.GradientTransformation:
+    """Scales updates by LARS's 0.001 |parameter| / |update| where `adapted` is True.
+
+    Each of the stacked blocks has its own norms, as if it were alone. A norm of 0
+    leaves the update as it is.
+    """
+    rule = optax.scale_by_trust_ratio(trust_coefficient=0.001)
+
+    def alone(update, param):
+        return rule.update(update, optax.EmptyState(), param)[0]
+
+    def one(path, update, param, adapts):
+        if not adapts:
+            return update
+        stacked = factors.is_stacked(path)
+        return (jax.vmap(alone) if stacked else alone)(update, param)
+
+    return optax.stateless(
+        lambda updates, params: jax.tree_util.tree_map_with_path(
+            one, updates, params, adapted
+        )
+    )
+
+
+def _adamw(config: ConfigDict, decayed: Tree) -> list[optax.GradientTransformation]:
+    return [
+        optax.scale_by_adam(config.b1, config.b2, config.eps),
+        optax.add_decayed_weights(config.weight_decay, decayed),
+    ]
+
+
+def _sgd(config: ConfigDict, decayed: Tree) -> list[optax.GradientTransformation]:
+    """PyTorch's: decay is part of the gradient that momentum gathers."""
+    return [
+        optax.add_decayed_weights(config.weight_decay, decayed),
+        optax.trace(config.momentum),
+    ]
+
+
+def _lars(config: ConfigDict, decayed: Tree) -> list[optax.GradientTransformation]:
+    """MAE's util/lars.py, for linear probes of large batches.
+
+    Unlike `optax.lars`, momentum gathers updates before they have a learning rate. What
+    does not decay is not adapted either; in MAE that is all with one dimension.
+    """
+    decay, momentum = _sgd(config, decayed)
+    return [decay, trust_ratios(decayed), momentum]
+
+
+# optim.name -> from (settings, where weights decay) the steps that make it.
+OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd, "lars": _lars}
+
+
 def make(config: ConfigDict, plan: Plan, params: Tree) -> optax.GradientTransformation:
     """The optimizer of a run.
 
     Args:
       config: the section `optim`.
-      params: unboxed parameters or their shapes; decides masks and scales.
+      params: unboxed parameters or their shapes; decides masks and factors.
+
+    Raises:
+      ValueError: no such optimizer, or parameters that do not fit the settings.
     """
     steps = [clip(config.clip_norm)] if config.clip_norm else []
-    steps += [
-        optax.scale_by_adam(config.b1, config.b2, config.eps),
-        optax.add_decayed_weights(config.weight_decay, decay_mask(params)),
-    ]
-    if config.layer_decay != 1:
-        scales = layer_scales(params, config.layer_decay)
+    steps += lookup(OPTIMIZERS, config.name, "optim.name")(config, decay_mask(params))
+    scales = factors.of(config, params)
+    if not all(np.all(scale == 1) for scale in jax.tree.leaves(scales)):
         steps.append(
             optax.stateless(
                 lambda updates, _: jax.tree.map(jnp.multiply, updates, scales)

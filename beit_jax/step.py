@@ -9,12 +9,13 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from beit_jax import optim, sharding
+from beit_jax import factors, optim, sharding
 from beit_jax.config import Plan
 from beit_jax.state import TrainState
 from beit_jax.tasks.base import Aux, Context
 
 Tree = Any
+Loss = Callable[[Tree, Tree, Context], tuple[jax.Array, Aux]]  # of params and a batch
 
 
 def make_update(
@@ -34,18 +35,29 @@ def make_update(
     def update(now: TrainState, frozen: Tree, batch: Tree, key):
         rng = jax.random.fold_in(key, now.step)
         ctx = Context(now.step, rng, now.model_state, frozen)
-        grads, aux = accumulated(task, settings.accumulate, now.params, batch, ctx)
+        scales = factors.of(settings, now.params)
+
+        def loss(params, batch, ctx):
+            return task.train_loss(factors.hold(params, scales), batch, ctx)
+
+        grads, aux = accumulated(loss, settings.accumulate, now.params, batch, ctx)
         updates, opt_state = tx.update(grads, now.opt_state, now.params)
         params = optax.apply_updates(now.params, updates)
         ema = now.ema
         if ema is not None:
-            ema = optax.incremental_update(params, ema, 1 - settings.ema_decay)
+            # So written, the average of a parameter that rests is that parameter.
+            share = 1 - settings.ema_decay
+            ema = jax.tree.map(lambda old, new: old + share * (new - old), ema, params)
         rate = optim.warmup_cosine(now.step, plan, settings.lr, settings.min_lr)
+        norm = optax.global_norm(grads)
         metrics = aux.metrics | {
-            "grad_norm": (optax.global_norm(grads), 1.0),
+            "grad_norm": (norm, 1.0),
+            "parameter_norm": (optax.global_norm(now.params), 1.0),
             "update_norm": (optax.global_norm(updates), 1.0),
             "learning_rate": (rate, 1.0),
         }
+        if settings.clip_norm:
+            metrics["clipped"] = (norm > settings.clip_norm, 1.0)
         after = TrainState(now.step + 1, params, opt_state, aux.model_state, ema)
         return after, metrics
 
@@ -56,29 +68,25 @@ def make_update(
     return lambda now, frozen, batch: step(now, frozen, batch, key)
 
 
-def gradients(task, params: Tree, batch: Tree, ctx: Context) -> tuple[Tree, Aux]:
-    """Gradients of `task.train_loss` with respect to `params`."""
-    return jax.grad(task.train_loss, has_aux=True)(params, batch, ctx)
-
-
 def accumulated(
-    task, parts: int, params: Tree, batch: Tree, ctx: Context
+    loss: Loss, parts: int, params: Tree, batch: Tree, ctx: Context
 ) -> tuple[Tree, Aux]:
-    """The same in `parts` passes, one after the other, over parts of the batch.
+    """Gradients of `loss` by `params`, in `parts` passes over parts of the batch.
 
     Each is weighed by what its loss counts, so that the sum is the gradient of the one
     large batch. But each part draws drop path anew, and finds the partners of Mixup and
     CutMix in itself.
     """
+    gradients = jax.grad(loss, has_aux=True)
     if parts == 1:
-        return gradients(task, params, batch, ctx)
+        return gradients(params, batch, ctx)
 
     def one(carry, part):
         total, model_state = carry
         index, batch = part
         rng = jax.random.fold_in(ctx.rng, index)
         ctx_of_part = ctx._replace(rng=rng, model_state=model_state)
-        grads, aux = gradients(task, params, batch, ctx_of_part)
+        grads, aux = gradients(params, batch, ctx_of_part)
         weight = aux.metrics["loss"][1]
         total = jax.tree.map(lambda t, g: t + weight * g, total, grads)
         return (total, aux.model_state), aux.metrics

@@ -4,7 +4,7 @@ import pathlib
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from absl import flags
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from beit_jax import card as card_lib
 from beit_jax import (
     checkpoint,
     command,
@@ -24,6 +25,7 @@ from beit_jax import (
     weights,
 )
 from beit_jax import config as config_lib
+from beit_jax.alarms import Alarms, of_settings
 from beit_jax.config import Plan
 from beit_jax.data import pipeline
 from beit_jax.evaluate import (
@@ -32,7 +34,7 @@ from beit_jax.evaluate import (
     evaluation_stream,
     metric_names,
 )
-from beit_jax.metrics import Meter, Writer, read_last
+from beit_jax.metrics import Meter, Writer, history, read_last
 from beit_jax.state import TrainState
 from beit_jax.step import make_update
 from beit_jax.tables import nearest
@@ -68,6 +70,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
     steps_per_epoch = stream.info.num_examples / config.data.batch_size
     plan = Plan.from_config(config, steps_per_epoch)
     check_best(config, task, stream.spec, tests)
+    card = card_lib.of(config, task, stream.info.class_names)
     position = {
         "examples": stream.info.num_examples,
         "digest_of_names_and_labels": stream.info.digest,
@@ -79,7 +82,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
 
     with (
         jax.set_mesh(mesh),
-        checkpoint.Checkpointer(workdir, config) as run,
+        checkpoint.Checkpointer(workdir, config, card) as run,
         Meter(config.task.name, plan.total, quiet or shard[0] > 0) as meter,
         StopSignal() as stop,
     ):
@@ -103,6 +106,8 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
         evaluator = Evaluator(task, mesh, config.seed)
 
         with Writer(workdir, first, enabled=shard[0] == 0) as writer:
+            alarms = listen(task, config, plan, workdir)
+            warn(of_settings(config.optim, plan, now.params), first, writer, meter)
             window, metrics = [], {}
             meter.speed(first, config.data.batch_size)
             for step, batch in enumerate(stream.batches(first, shard), first + 1):
@@ -119,14 +124,15 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
                     if stream.ledger.sentences:
                         values["train/skipped"] = len(stream.ledger.sentences)
                     window.clear()
-                    tell(task, values, step, writer, meter)
+                    tell(task, alarms, values, step, writer, meter)
                 measured = None
                 if measuring:
-                    measured = metrics = evaluator.measure(now, frozen, tests, shard)
+                    metrics, outputs = evaluator.measure(now, frozen, tests, shard)
+                    measured = metrics
                     pictures = evaluator.paint(
-                        now, frozen, tests, shard, config.eval.pictures
+                        now, frozen, tests, shard, config.eval.pictures, outputs
                     )
-                    tell(task, metrics, step, writer, meter)
+                    tell(task, alarms, metrics, step, writer, meter)
                     writer.pictures(step, pictures)
                 if saving:
                     run.save(step, now, position | {"step": step}, measured)
@@ -175,12 +181,23 @@ def unused_settings(
     return notes
 
 
-def tell(task, values: Mapping[str, float], step: int, writer, meter) -> None:
-    """Writes and shows metrics, and says aloud what the task finds wrong in them."""
+def listen(task, config: ConfigDict, plan: Plan, workdir: pathlib.Path) -> Alarms:
+    """The alarms of a run, knowing what it has told until now."""
+    alarms = Alarms(task, config.optim, plan)
+    for step, values in history(workdir):
+        alarms.hear(values, step)
+    return alarms
+
+
+def tell(task, alarms: Alarms, values, step: int, writer, meter) -> None:
+    """Writes and shows metrics, and says aloud what is wrong in them."""
     writer.scalars(step, values)
     meter.report(step, values, task.headline)
-    plain = {name.split("/")[-1]: value for name, value in values.items()}
-    for sentence in task.warnings(plain):
+    warn(alarms.hear(values, step), step, writer, meter)
+
+
+def warn(sentences: Iterable[str], step: int, writer, meter) -> None:
+    for sentence in sentences:
         writer.warning(step, sentence)
         meter.say(f"WARNING: {sentence}")
 
@@ -191,10 +208,9 @@ def warm_start(config: ConfigDict, task, fresh: TrainState) -> tuple[TrainState,
     Weights are the parameters and what else a model carries: the codes of a tokenizer.
     """
     other = weights.restore_params(config.init_from)
-    keep_fresh = tuple(filter(None, config.init_fresh.split(",")))
     given = task.adapt(other.params, other.config["model"]) | other.model_state
     have, report = weights.merge(
-        fresh.params | fresh.model_state, given, keep_fresh, other.path
+        fresh.params | fresh.model_state, given, config.init_fresh, other.path
     )
     params = {name: have[name] for name in fresh.params}
     model_state = {name: have[name] for name in fresh.model_state}

@@ -1,7 +1,7 @@
 """Weights in checkpoints: finding them, reading them, putting them to other use.
 
-One Orbax step holds `state` (arrays), `position` (how far, in which data) and `config`
-(what the run was).
+One Orbax step holds `state` (arrays), `position` (how far, in which data), `config`
+(what the run was) and `card` (what its images go through, see card.py).
 """
 
 import json
@@ -22,6 +22,7 @@ HANDLERS = {
     "state": ocp.PyTreeCheckpointHandler,
     "position": ocp.JsonCheckpointHandler,
     "config": ocp.JsonCheckpointHandler,
+    "card": ocp.JsonCheckpointHandler,
 }
 
 
@@ -48,13 +49,17 @@ def open_manager(directory: pathlib.Path, **options: Any) -> ocp.CheckpointManag
 
 
 def contents(
-    state: Tree, position: Mapping[str, int], config: Mapping[str, Any]
+    state: Tree,
+    position: Mapping[str, int],
+    config: Mapping[str, Any],
+    card: Mapping[str, Any],
 ) -> ocp.args.Composite:
     """What one step holds, as Orbax wants it for saving."""
     return ocp.args.Composite(
         state=ocp.args.PyTreeSave(state),
         position=ocp.args.JsonSave(dict(position)),
         config=ocp.args.JsonSave(dict(config)),
+        card=ocp.args.JsonSave(dict(card)),
     )
 
 
@@ -84,6 +89,7 @@ class Restored(NamedTuple):
     model_state: Tree
     config: dict[str, Any]
     position: dict[str, Any]  # in the data, and the tokenizer's step
+    card: dict[str, Any]  # {} before there were any: see card.of_checkpoint
 
 
 def find_step(path: str | pathlib.Path) -> pathlib.Path:
@@ -132,10 +138,9 @@ def restore_params(path: str | pathlib.Path) -> Restored:
             ),
             partial_restore=True,
         )
+        texts = (HANDLERS.keys() - {"state"}) & {path.name for path in step.iterdir()}
         want = ocp.args.Composite(
-            state=restore,
-            config=ocp.args.JsonRestore(),
-            position=ocp.args.JsonRestore(),
+            state=restore, **{name: ocp.args.JsonRestore() for name in texts}
         )
         saved = manager.restore(int(step.name), args=want)
     state = saved["state"]
@@ -145,13 +150,21 @@ def restore_params(path: str | pathlib.Path) -> Restored:
         state["model_state"] or {},
         saved["config"],
         saved["position"],
+        saved.get("card", {}),
     )
 
 
 def save_params(
-    workdir: str | pathlib.Path, params: Tree, model_state: Tree, config: ConfigDict
+    workdir: str | pathlib.Path,
+    params: Tree,
+    model_state: Tree,
+    config: ConfigDict,
+    card: Mapping[str, Any],
 ) -> pathlib.Path:
     """Writes weights from elsewhere as step 0 of a run, for all that `find_step` finds.
+
+    Args:
+      card: see card.py.
 
     Returns:
       The path of the step.
@@ -167,7 +180,7 @@ def save_params(
             raise ValueError(f"{directory} has checkpoints; name an empty directory")
         manager.save(
             0,
-            args=contents(state, {"step": 0}, json.loads(config.to_json())),
+            args=contents(state, {"step": 0}, json.loads(config.to_json()), card),
         )
     return directory / "0"
 
@@ -181,13 +194,34 @@ def _ends(path: str) -> list[int]:
     return [i for i, letter in enumerate(path) if letter == "/"] + [len(path)]
 
 
+def covered(params: Tree, prefixes: str, where: str) -> frozenset[str]:
+    """Names of the parameters that path prefixes "a,b/c" cover.
+
+    Args:
+      where: the setting that has the prefixes, for messages.
+
+    Raises:
+      ValueError: a prefix that no parameter is or begins with.
+    """
+    names = flatten(params)
+    begins = {name[:at] for name in names for at in _ends(name)}
+    asked = set(filter(None, prefixes.split(",")))
+    for prefix in sorted(asked - begins):
+        raise ValueError(
+            f"{where}={prefix!r}: no parameter is or begins so{nearest(prefix, begins)}"
+        )
+    return frozenset(
+        name for name in names if any(name[:at] in asked for at in _ends(name))
+    )
+
+
 def merge(
-    fresh: Tree, taken: Tree, keep_fresh: tuple[str, ...], where: pathlib.Path
+    fresh: Tree, taken: Tree, keep_fresh: str, where: pathlib.Path
 ) -> tuple[Tree, str]:
     """`fresh` parameters with those of another run in their places.
 
     Args:
-      keep_fresh: prefixes of paths that keep their fresh values.
+      keep_fresh: prefixes of paths, "a,b/c", that keep their fresh values.
       where: the checkpoint's path, for messages.
 
     Returns:
@@ -197,16 +231,7 @@ def merge(
       ValueError: shapes differ (lists parameter, have, want), or nothing matches.
     """
     source, target = flatten(taken), flatten(fresh)
-    kept = [
-        p for p in target if any(p == k or p.startswith(k + "/") for k in keep_fresh)
-    ]
-    begins = {path[:at] for path in target for at in _ends(path)}
-    for prefix in keep_fresh:
-        if prefix not in begins:
-            raise ValueError(
-                f"init_fresh={prefix!r}: no parameter is or begins so"
-                f"{nearest(prefix, begins)}"
-            )
+    kept = covered(fresh, keep_fresh, "init_fresh")
     both = [path for path in target if path in source and path not in kept]
     wrong = [
         f"  {path}: have {list(source[path].shape)}, want {list(target[path].shape)}"

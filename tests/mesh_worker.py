@@ -17,6 +17,7 @@ from beit_jax import state as state_lib
 from beit_jax.checkpoint import Checkpointer
 from beit_jax.config import Plan
 from beit_jax.data import pipeline
+from beit_jax.evaluate import Evaluator, evaluation_stream
 from beit_jax.step import make_update
 from tests import tiny
 
@@ -38,7 +39,7 @@ def start(config, shape):
 
 
 def trained(config, shape):
-    """The state after STEPS steps, and the loss of each."""
+    """The state after STEPS steps, the loss of each, and an evaluation's metrics."""
     mesh, task, plan, stream, (now, shardings, tx) = start(config, shape)
     losses = []
     with jax.set_mesh(mesh):
@@ -47,7 +48,9 @@ def trained(config, shape):
         for _, batch in zip(range(STEPS), stream.batches(), strict=False):
             now, sums = update(now, frozen, sharding.put_batch(batch, mesh))
             losses.append(float(sums["loss"][0] / sums["loss"][1]))
-    return now, losses
+        tests = evaluation_stream(config, task)
+        metrics, _ = Evaluator(task, mesh, 0).measure(now, frozen, tests, (0, 1))
+    return now, losses, metrics
 
 
 def farthest(a, b) -> float:
@@ -67,10 +70,10 @@ def split(now) -> int:
 def moved_to_one_device(config, now) -> float:
     """Saves a state and restores it on one device; the largest difference."""
     with tempfile.TemporaryDirectory() as folder:
-        with Checkpointer(pathlib.Path(folder), config) as run:
+        with Checkpointer(pathlib.Path(folder), config, {}) as run:
             run.save(STEPS, now, {"step": STEPS})
         mesh, _, _, _, (fresh, shardings, _) = start(config, MESHES["one"])
-        with jax.set_mesh(mesh), Checkpointer(pathlib.Path(folder), config) as run:
+        with jax.set_mesh(mesh), Checkpointer(pathlib.Path(folder), config, {}) as run:
             back, notes = run.restore(fresh, shardings, {})
         assert not notes and split(back) == 0, notes
         return farthest(now, back)
@@ -80,13 +83,14 @@ def main(task: str) -> None:
     # A large eps: Adam would turn rounding in tiny gradients into whole steps.
     config = tiny.config(task, data__batch_size=16, optim__eps=1e-2)
     found = {}
-    want, losses = trained(config, MESHES["one"])
+    want, losses, metrics = trained(config, MESHES["one"])
     for name, shape in list(MESHES.items())[1:]:
-        now, others = trained(config, shape)
+        now, others, measured = trained(config, shape)
         found[name] = {
             "learnt": abs(losses[-1] - losses[0]),
             "losses": max(abs(a - b) for a, b in zip(losses, others, strict=True)),
             "state": farthest(want, now),
+            "metrics": farthest(metrics, measured),
             "split": split(now),
         }
     found["all"]["restored"] = moved_to_one_device(config, now)

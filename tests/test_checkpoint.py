@@ -14,6 +14,7 @@ from beit_jax.state import TrainState
 from tests import tiny
 
 POSITION = {"examples": 20}
+CARD = {"crop_pct": 0.875, "class_names": ["ant", "bee"]}
 DEVICE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
 
@@ -31,7 +32,7 @@ def state(value: float, ema: bool = False) -> TrainState:
 
 def opened(workdir, **settings) -> Checkpointer:
     changes = {f"checkpoint__{key}": value for key, value in settings.items()}
-    return Checkpointer(workdir, tiny.config("classify", **changes))
+    return Checkpointer(workdir, tiny.config("classify", **changes), CARD)
 
 
 def save(workdir, metrics, **settings) -> None:
@@ -163,6 +164,25 @@ def test_no_checkpoint_is_an_error_that_says_where_to_point(tmp_path):
         words = re.escape(f"no checkpoint in {nothing}") + ".*work directory"
         with pytest.raises(ValueError, match=words):
             weights.find_step(nothing)
+
+
+def test_a_key_younger_than_the_checkpoint_had_its_default(tmp_path):
+    older = tiny.config("classify")
+    del older.optim["eps"]
+    with Checkpointer(tmp_path, older, CARD) as run:
+        run.save(1, state(1), POSITION | {"step": 1})
+    with opened(tmp_path) as run:
+        assert restored(run)[1] == []
+    other = tiny.config("classify", optim__eps=1e-3)
+    words = "optim.eps=1e-08, this run has 0.001"
+    with Checkpointer(tmp_path, other, CARD) as run, pytest.raises(ValueError) as error:
+        restored(run)
+    assert words in str(error.value)
+
+
+def test_the_card_is_kept(tmp_path):
+    save(tmp_path, {3: None})
+    assert weights.restore_params(tmp_path).card == CARD
 
 
 @pytest.mark.parametrize("ema", [True, False])

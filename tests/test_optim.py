@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from beit_jax import config as config_lib
-from beit_jax import optim
+from beit_jax import factors, optim
 from beit_jax.config import Plan
 from beit_jax.models.vqvae import VQVAE
 from beit_jax.weights import flatten
@@ -89,7 +89,7 @@ def test_layer_scales_have_the_official_values():
         "blocks": {"norm1": {"scale": jnp.zeros((12, 5))}},
         "head": {"kernel": jnp.zeros((2, 2))},
     }
-    scales = optim.layer_scales(params, golden["layer_decay"])
+    scales = factors.layer_scales(params, golden["layer_decay"])
     blocks = scales["blocks"]["norm1"]["scale"]
     assert blocks.shape == (12, 1)
     np.testing.assert_allclose(blocks[:, 0], golden["blocks"], rtol=1e-7)
@@ -100,7 +100,7 @@ def test_layer_scales_have_the_official_values():
 
 def test_layer_decay_without_blocks_is_refused():
     with pytest.raises(ValueError, match="layer_decay=0.5 needs an encoder"):
-        optim.layer_scales({"conv": {"kernel": jnp.zeros(3)}}, 0.5)
+        factors.layer_scales({"conv": {"kernel": jnp.zeros(3)}}, 0.5)
 
 
 def test_decay_spares_vectors_and_positions_but_no_tables():

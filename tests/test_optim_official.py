@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from beit_jax import config as config_lib
-from beit_jax import optim, state, tasks
+from beit_jax import factors, optim, state, tasks
 from beit_jax.config import Plan
 from beit_jax.heads.tokens import TokenHead
 from beit_jax.tasks.pretrain import masked_slots
@@ -95,7 +95,7 @@ def test_decay_and_scale_of_every_parameter_are_the_official_ones(name):
 
     scales = {key: scale for key, (scale, _, _) in recorded["params"].items()}
     decays = {key: decay for key, (_, decay, _) in recorded["params"].items()}
-    assert_same(optim.layer_scales(params, recorded["layer_decay"]), thin(scales))
+    assert_same(factors.layer_scales(params, recorded["layer_decay"]), thin(scales))
     mask = jax.tree.map(lambda yes: 0.05 * yes, optim.decay_mask(params))
     assert_same(mask, thin(decays))
 

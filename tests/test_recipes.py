@@ -1,34 +1,59 @@
-"""Every recipe of configs/ trains, tells what it did, and can be measured again."""
+"""Every recipe of configs/ fits together; most train and can be measured again."""
 
 import importlib.util
 import json
 import pathlib
 
+import flax.linen as nn
+import jax
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
 from beit_jax import config as c
-from beit_jax import tasks
-from beit_jax.evaluate import evaluate
+from beit_jax import state, tasks
+from beit_jax.data import pipeline
+from beit_jax.evaluate import evaluate, evaluation_stream, metric_names
+from beit_jax.tasks.base import Context
 from beit_jax.train import train
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
-RECIPES = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
-PICTURES = {"tokenizer": "reconstruction", "pretrain": "prediction"}
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+RECIPES = sorted(CONFIGS.glob("*.py"))
+# Those that test_quickstart.py trains.
+QUICKSTART = ["digits_tokenizer", "digits_pretrain", "digits_finetune"]
+# Those whose training is that of another recipe, but for numbers.
+TWINS = ["beit_cifar100", "beit_intermediate", "digits_probe", "caltech20_tokenizer"]
+TWINS += ["caltech20_pretrain", "caltech20_finetune", "caltech20_probe"]
+TRAINED = [p.stem for p in RECIPES if p.stem not in {*QUICKSTART, *TWINS}]
+PICTURES = {
+    "tokenizer": ["reconstruction"],
+    "pretrain": ["prediction"],
+    "classify": ["attention", "confusion", "reliability"],
+    "probe": [],
+}
 
 
-def recipe(path: pathlib.Path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+def load(stem: str):
+    """The module configs/STEM.py."""
+    spec = importlib.util.spec_from_file_location(stem, CONFIGS / f"{stem}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.get_config
+    return module
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_trains_and_can_be_measured_again(path, tmp_path):
-    config = recipe(path)("tiny")
+def at(config, path: str):
+    """A key of a config as plain data, None where there is none."""
+    for key in path.split("."):
+        config = config.get(key) if config is not None else None
+    return config.to_dict() if isinstance(config, ConfigDict) else config
+
+
+@pytest.mark.parametrize("stem", TRAINED)
+def test_a_recipe_trains_and_can_be_measured_again(stem, tmp_path):
+    config = load(stem).get_config("tiny")
     metrics = train(config, tmp_path, quiet=True)
 
     assert metrics and all(name.startswith("eval/") for name in metrics)
@@ -40,44 +65,229 @@ def test_a_recipe_trains_and_can_be_measured_again(path, tmp_path):
     assert losses[-1]["step"] == config.steps
     assert all(isinstance(line["train/loss"], float) for line in losses)
     assert list((tmp_path / "tensorboard").iterdir())
-    name = PICTURES.get(config.task.name)
-    pictures = list((tmp_path / "pictures").glob("*.png"))
-    assert [p.name for p in pictures] == (
-        [f"{name}_{config.steps:07d}.png"] if name else []
-    )
+    pictures = sorted((tmp_path / "pictures").glob("*.png"))
+    assert [p.name for p in pictures] == [
+        f"{name}_{config.steps:07d}.png" for name in PICTURES[config.task.name]
+    ]
     for picture in pictures:
         Image.open(picture).verify()
 
 
-ABLATIONS = [
-    ("no_blockwise", {"mask": "random", "target": "tokens", "predict": "masked"}),
-    ("pixels", {"mask": "blockwise", "target": "pixels", "predict": "masked"}),
-    ("pixels_no_blockwise", {"mask": "random", "target": "pixels"}),
-    ("recover_all", {"mask": "blockwise", "target": "tokens", "predict": "all"}),
-    ("no_masking", {"mask": "none", "target": "tokens", "predict": "all"}),
-    ("plain", {"preset": "paper_plain"}),
-]
+@pytest.mark.parametrize("stem", TWINS)
+def test_a_recipe_much_like_another_fits_together(stem):
+    """Its data come, and its steps can be traced; only to compile them takes long."""
+    config = load(stem).get_config("tiny")
+    task = tasks.build(config)
+    stream = pipeline.train_stream(config.data, task.example_spec, config.seed)
+    batch = next(stream.batches())
+    have = nn.unbox(state.abstract_variables(task, batch))
+    frozen = jax.eval_shape(task.load_frozen)
+    ctx = Context(0, jax.random.key(0), have["model_state"], frozen)
+    loss, _ = jax.eval_shape(task.train_loss, have["params"], batch, ctx)
+    assert loss.shape == ()
+    tests = evaluation_stream(config, task) or stream
+    assert set(task.headline) <= {*metric_names(task, tests.spec)}
 
 
-@pytest.mark.parametrize("name, wanted", ABLATIONS)
-def test_table_4_is_a_name_behind_the_recipes(name, wanted):
-    (path,) = (p for p in RECIPES if p.stem == "beit_base_patch16_224_pretrain")
-    config = recipe(path)(f"{name},tiny")
-    has = {
-        "mask": config.data.mask.name,
-        "target": config.task.target.name,
-        "predict": config.task.get("predict", "masked"),
-        "preset": config.model.preset,
-    }
-    assert {key: has[key] for key in wanted} == wanted
-    tasks.build(config)
-    with pytest.raises(ValueError, match="argument 'no_mask' is unknown; .*no_masking"):
-        recipe(path)("no_mask")
+# Names behind a published recipe's file -> what must follow, as in RECIPES.md.
+LARGE = {"model.variant": "large"}
+PRETRAINING = {
+    "epochs": 800,
+    "data.batch_size": 2048,
+    "data.augment.jitter": 0.4,
+    "data.augment.token_interpolation": "lanczos",
+    "data.mask": {"name": "blockwise", "max_patches": 75},
+    "optim.lr": 1.5e-3,
+    "optim.min_lr": 1e-5,
+    "optim.warmup_epochs": 10,
+    "optim.weight_decay": 0.05,
+    "optim.clip_norm": 3.0,
+    "model.drop_path": 0.1,
+    "model.pixels": "imagenet",
+    "model.preset": "released",
+    "task.target.image_size": 112,
+}
+IN22K = {"epochs": 150, "optim.warmup_steps": 10_000, "model.pixels": "half"}
+FINETUNING = {
+    "data.augment.randaugment": "rand-m9-mstd0.5-inc1",
+    "data.augment.erase": 0.25,
+    "data.augment.mixup": 0.8,
+    "data.augment.cutmix": 1.0,
+    "data.augment.repeats": 1,
+    "data.augment.jitter": 0.0,
+    "data.augment.min_scale": 0.08,
+    "data.augment.crop_pct": 0.875,
+    "data.batch_size": 1024,
+    "optim.lr": 4e-3,
+    "optim.min_lr": 1e-6,
+    "optim.layer_decay": 0.65,
+    "optim.warmup_epochs": 20,
+    "epochs": 100,
+    "optim.weight_decay": 0.05,
+    "optim.clip_norm": 0.0,
+    "model.drop_path": 0.1,
+    "model.pixels": "half",
+    "model.preset": "released",
+    "task.classes": 1000,
+}
+LARGE_FINETUNING = LARGE | {
+    "optim.lr": 1e-3,
+    "optim.layer_decay": 0.75,
+    "optim.warmup_epochs": 5,
+    "epochs": 50,
+    "model.drop_path": 0.2,
+}
+AFTER_22K = {  # its weight decay of 1e-8 is none
+    "init_fresh": "head",
+    "data.batch_size": 512,
+    "data.augment.mixup": 0.0,
+    "data.augment.cutmix": 0.0,
+    "optim.lr": 2e-5,
+    "optim.layer_decay": 0.85,
+    "optim.warmup_epochs": 5,
+    "epochs": 30,
+    "optim.weight_decay": 0.0,
+}
+LARGE_AFTER_22K = LARGE | AFTER_22K
+LARGE_AFTER_22K |= {"optim.layer_decay": 0.9, "model.drop_path": 0.4}
+AT_384 = {"model.image_size": 384, "data.augment.crop_pct": 1.0}
+PLAIN = {"model.preset": "paper_plain", "model.pixels": "imagenet"}
+CIFAR100 = {
+    "data.batch_size": 512,
+    "epochs": 150,
+    "optim.weight_decay": 0.3,
+    "data.augment.erase": 0.0,
+    "data.augment.repeats": 3,
+    "task.classes": 100,
+}
+IN_BETWEEN = {
+    "data.batch_size": 4096,
+    "data.augment.mixup": 0.0,
+    "data.augment.cutmix": 0.0,
+    "optim.lr": 3e-3,
+    "optim.warmup_epochs": 5,
+    "epochs": 90,
+    "optim.clip_norm": 3.0,
+    "model.drop_path": 0.2,
+    "task.classes": 21841,
+}
+LARGE_IN_BETWEEN = LARGE | IN_BETWEEN
+LARGE_IN_BETWEEN |= {"data.batch_size": 2048, "optim.lr": 2e-3}
+LARGE_IN_BETWEEN |= {"optim.layer_decay": 0.75, "optim.clip_norm": 1.0}
+PROBING = {
+    "task.features": "concat",
+    "data.batch_size": 1024,
+    "data.augment.crop_pct": 0.875,
+    "optim.name": "adamw",
+    "optim.lr": 4e-3,
+    "optim.min_lr": 0.0,
+    "optim.warmup_epochs": 0,
+    "optim.weight_decay": 1e-4,
+    "optim.clip_norm": 0.0,
+    "epochs": 100,
+}
+MAE_PROBING = {
+    "task.features": "cls",
+    "task.norm": "batch",
+    "data.batch_size": 16384,
+    "optim.name": "lars",
+    "optim.lr": 0.1 * 16384 / 256,
+    "optim.warmup_epochs": 10,
+    "optim.weight_decay": 0.0,
+    "epochs": 90,
+}
+PUBLISHED = {
+    "beit_pretrain": {
+        "": PRETRAINING,
+        "300ep,plain": PRETRAINING | {"epochs": 300, "model.preset": "paper_plain"},
+        "layer_scale": PRETRAINING
+        | {"model.preset": "paper_plain", "model.layer_scale": 0.1},
+        "large": PRETRAINING | LARGE | {"optim.clip_norm": 1.0},
+        "in22k": PRETRAINING | IN22K,
+        "large,in22k": PRETRAINING | LARGE | IN22K | {"optim.clip_norm": 1.0},
+        "no_blockwise": PRETRAINING
+        | {"data.mask": {"name": "random", "max_patches": 75}},
+        "recover_all": PRETRAINING | {"task.predict": "all"},
+        "no_masking": PRETRAINING
+        | {"task.predict": "all", "data.mask": {"name": "none", "max_patches": 75}},
+        "pixels,no_blockwise": {
+            "task.target": {"name": "pixels"},
+            "data.mask": {"name": "random", "max_patches": 75},
+        },
+    },
+    "beit_finetune": {
+        "": FINETUNING,
+        "large": FINETUNING | LARGE_FINETUNING,
+        "intermediate": FINETUNING | AFTER_22K,
+        "intermediate,384": FINETUNING | AFTER_22K | AT_384,
+        "large,intermediate": FINETUNING | LARGE_AFTER_22K,
+        "large,intermediate,512": FINETUNING
+        | LARGE_AFTER_22K
+        | AT_384
+        | {"model.image_size": 512},
+        "plain": FINETUNING | PLAIN | {"data.augment.repeats": 3},
+        "large,plain": FINETUNING | LARGE_FINETUNING | PLAIN | {"optim.lr": 2e-3},
+    },
+    "beit_intermediate": {
+        "": FINETUNING | IN_BETWEEN,
+        "large": FINETUNING | LARGE_IN_BETWEEN,
+    },
+    "beit_cifar100": {
+        "": FINETUNING | PLAIN | CIFAR100,
+        "intermediate": FINETUNING | PLAIN | CIFAR100 | {"init_fresh": "head"},
+    },
+    "beit_linear_probe": {
+        "": PROBING,
+        "paper": PROBING | {"task.features": "mean", "epochs": 50},
+        "mae": PROBING | MAE_PROBING,
+        "large,mae": PROBING | MAE_PROBING | {"epochs": 50},
+    },
+}
+
+
+@pytest.mark.parametrize("stem", PUBLISHED)
+def test_published_numbers_are_behind_a_recipes_names(stem):
+    make = load(stem).get_config
+    for names, wanted in PUBLISHED[stem].items():
+        config = make(names)
+        c.check(config)
+        have = {path: at(config, path) for path in wanted}
+        assert have == wanted, f"{stem}:{names}"
+
+
+@pytest.mark.parametrize("stem", [path.stem for path in RECIPES])
+def test_every_name_behind_a_recipe_builds(stem):
+    recipe = load(stem)
+    for names in getattr(recipe, "VARIANTS", ()):
+        names = names.replace("+", ",")
+        c.check(recipe.get_config(names))
+        tasks.build(recipe.get_config(f"{names},tiny"))
+    with pytest.raises(ValueError, match="argument 'nonsense' is unknown; .*tiny"):
+        recipe.get_config("nonsense")
+
+
+@pytest.mark.parametrize(
+    "stem, names, message",
+    [
+        ("beit_pretrain", "300ep,in22k", "'in22k' wants epochs=150.0, '300ep' 300.0"),
+        (
+            "beit_pretrain",
+            "no_masking,no_blockwise",
+            "'no_blockwise' wants data.mask.name='random', 'no_masking' 'none'",
+        ),
+        ("beit_pretrain", "plain,layer_scale", "model.layer_scale=0.0, 'layer_scale'"),
+        ("beit_finetune", "384,512", "'384' wants model.image_size=384, '512' 512"),
+        ("beit_finetune", "plain,intermediate", "'intermediate' wants init_from="),
+    ],
+)
+def test_names_that_contradict_each_other_are_refused(stem, names, message):
+    with pytest.raises(ValueError, match=message):
+        load(stem).get_config(names)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_in_full_is_a_valid_config(path):
-    config = recipe(path)()
+    config = load(path.stem).get_config()
     c.check(config)
     plain = json.loads(config.to_json())
     assert json.loads(c.from_dict(plain).to_json()) == plain

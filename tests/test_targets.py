@@ -146,7 +146,7 @@ def tokenizer(tmp_path_factory):
 def save(workdir, config, params, model_state):
     step = np.int32(3)
     now = TrainState(step, params, opt_state={}, model_state=model_state, ema=None)
-    with Checkpointer(workdir, config) as run:
+    with Checkpointer(workdir, config, card={}) as run:
         run.save(3, now, {"step": 3, "examples": 20})
 
 

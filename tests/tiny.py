@@ -43,6 +43,15 @@ TASKS = {
         "task": {"name": "classify", "classes": 4},
         "model": ENCODER | {"rel_pos_bias": "per_block"},
     },
+    "probe": {
+        "task": {
+            "name": "probe",
+            "checkpoint": "untrained",
+            "classes": 4,
+            "norm": "batch",
+        },
+        "model": ENCODER | {"rel_pos_bias": "shared"},
+    },
 }
 
 

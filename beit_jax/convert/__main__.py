@@ -5,7 +5,7 @@ a work directory to be made. Its checkpoint serves as a target's `checkpoint`, a
 `init_from`, and in beit_jax.evaluate.
 """
 
-from beit_jax import command, weights
+from beit_jax import card, command, tasks, weights
 from beit_jax import config as config_lib
 from beit_jax.convert import vqvae
 
@@ -18,7 +18,8 @@ def main(_, source: str, target: str) -> None:
     config = config_lib.new(
         epochs=0.0, task={"name": "tokenizer"}, model=VQVAE | settings
     )
-    step = weights.save_params(target, params, model_state, config)
+    made = card.of(config, tasks.build(config), class_names=())
+    step = weights.save_params(target, params, model_state, config, made)
     leaves = weights.flatten({"params": params, "model_state": model_state})
     count = sum(leaf.size for leaf in leaves.values())
     print(f"{step}: {len(leaves)} arrays, {count:,} numbers")

@@ -45,14 +45,20 @@ def train_stream(
 
 
 def eval_stream(
-    config: Mapping[str, Any], example_spec: Mapping[str, Any], seed: int
+    config: Mapping[str, Any],
+    example_spec: Mapping[str, Any],
+    seed: int,
+    source: sources.Source | None = None,
 ) -> "EvalStream":
     """Every example of `config["eval_source"]` once, in order, centre-cropped.
 
-    An example's mask is the same in every pass. Arguments and errors are those of
+    An example's mask is the same in every pass. Other arguments and errors are those of
     `train_stream`.
+
+    Args:
+      source: instead of `config["eval_source"]`.
     """
-    source = sources.build(config["eval_source"])
+    source = source or sources.build(config["eval_source"])
     spec = {k: form for k, form in example_spec.items() if k not in TRAIN_ONLY}
     plan = Batches(source, config, spec, seed, training=False)
     return EvalStream(plan, (source.info.num_examples - 1) // plan.batch_size + 1)

@@ -7,6 +7,7 @@ of the operands of matrix products, whose results come back in float32.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from beit_jax.models import positions
 from beit_jax.models.patches import check_sides
@@ -136,8 +137,11 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(
         self, x: Array, bias: Array | None, init_scale: Array | float
-    ) -> Array:
-        """(B, T, D), bias (A, T, T) of the logits -> (B, T, D) float32."""
+    ) -> tuple[Array, Array]:
+        """(B, T, D), bias (A, T, T) of the logits -> (B, T, D), weights (B, A, T, T).
+
+        Both are float32. Weights [b, a, q] are those of query q, and sum to 1.
+        """
         batch, tokens, dim = x.shape
         head = (self.heads, dim // self.heads)
         axes = ("embed", None, "heads", None)
@@ -160,7 +164,7 @@ class Attention(nn.Module):
         x = product("baqs,bsak->bqak", weights, value + v_bias, self.dtype)
         axes, spec = ("heads", None, "embed"), "nak,akd->nd"
         proj = Linear(dim, axes, self.dtype, spec, self.kernel_init, name="proj")
-        return proj(x, init_scale)
+        return proj(x, init_scale), weights
 
 
 class Mlp(nn.Module):
@@ -215,7 +219,9 @@ class Block(nn.Module):
       layer_scale: initial value of the gammas; with 0 there are none.
       grid, seen: see `Attention`.
       drops: drop-path is on.
-      tapped: also return the output as the second value, for `nn.scan` to stack.
+      tapped: return the output a second time, for `nn.scan` to stack.
+      attends: queries whose attention weights are returned, to be stacked too: those
+        of all would take more memory than all else.
     """
 
     heads: int
@@ -227,13 +233,14 @@ class Block(nn.Module):
     seen: Grid | None = None
     drops: bool = False
     tapped: bool = False
+    attends: tuple[int, ...] = ()
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = cut_normal
 
     @nn.compact
     def __call__(
         self, x: Array, layer: tuple[Array, Array], bias: Array | None
-    ) -> tuple[Array, Array | None]:
+    ) -> tuple[Array, tuple[Array | None, Array | None]]:
         """(B, T, D) float32 -> the same; `layer` is (number from 1, drop-path rate)."""
         number, rate = layer
         init_scale = jax.lax.rsqrt(2.0 * number)  # the official fix_init_weight
@@ -245,10 +252,12 @@ class Block(nn.Module):
 
         x = constrain(x, "batch", None, None)
         y = LayerNorm(self.norm_eps, name="norm1")(x)
-        x = x + self._scale_and_drop(attention(y, bias, init_scale), "gamma_1", rate)
+        y, weights = attention(y, bias, init_scale)
+        x = x + self._scale_and_drop(y, "gamma_1", rate)
         y = LayerNorm(self.norm_eps, name="norm2")(x)
         x = x + self._scale_and_drop(mlp(y, init_scale), "gamma_2", rate)
-        return x, (x if self.tapped else None)
+        asked = weights[:, :, np.array(self.attends)] if self.attends else None
+        return x, (x if self.tapped else None, asked)
 
     def _scale_and_drop(self, x: Array, name: str, rate: Array) -> Array:
         if self.layer_scale:

@@ -46,6 +46,8 @@ class Features(NamedTuple):
     tokens: Array  # (B, 1+N, D) after the last norm, raw when there is none
     hidden: Array | None  # (T, B, 1+N, D) float32 raw outputs of the blocks in `taps`
     grid: tuple[int, int]  # (h, w), h * w == N
+    # (L, B, A, Q, 1+N) float32, by block, head, query in `attends`, key; rows sum to 1
+    attention: Array | None = None
 
 
 class Encoder(nn.Module):
@@ -63,6 +65,8 @@ class Encoder(nn.Module):
       mask_token: have the parameter that stands in for hidden patches.
       final_norm: normalise the tokens (a mean-pooling classifier norms after it).
       taps: blocks, counting from 0, whose outputs are returned as `hidden`.
+      attends: tokens whose attention weights, as queries, are returned of all blocks
+        as `attention`: 0 is [CLS].
       dtype: of the operands of matrix products and of the returned tokens.
       init_as: how weights start: normals of 0.02, for "pretrain" cut at one sigma, for
         "finetune" not, with PyTorch's own start of the patch embedding.
@@ -86,6 +90,7 @@ class Encoder(nn.Module):
     mask_token: bool = False
     final_norm: bool = True
     taps: tuple[int, ...] = ()
+    attends: tuple[int, ...] = ()
     dtype: jnp.dtype = jnp.float32
     init_as: str = "pretrain"
     remat: str = "none"
@@ -116,12 +121,13 @@ class Encoder(nn.Module):
         bias = None
         if self.rel_pos_bias == "shared":
             bias = RelPosBias(self.grid, self.heads, name="rel_pos_bias")(grid)
-        x, outputs = self._blocks(grid, train)(x, self._layers(), bias)
+        blocks = self._blocks(grid, train)
+        x, (outputs, attention) = blocks(x, self._layers(), bias)
         x = constrain(x, "batch", None, None)
         hidden = outputs[np.array(self.taps)] if self.taps else None
         if self.final_norm:
             x = LayerNorm(self.norm_eps, name="norm")(x)
-        return Features(x.astype(self.dtype), hidden, grid)
+        return Features(x.astype(self.dtype), hidden, grid, attention)
 
     def _add_tokens(self, x: Array, mask: Array | None) -> Array:
         """(B, N, D) patches -> (B, 1+N, D): mask token in, [CLS] in front."""
@@ -175,6 +181,7 @@ class Encoder(nn.Module):
             seen=grid,
             drops=train and self.drop_path > 0,
             tapped=bool(self.taps),
+            attends=self.attends,
             dtype=self.dtype,
             kernel_init=self._normal(),
             name="blocks",

@@ -3,11 +3,12 @@
 from ml_collections import ConfigDict
 
 from beit_jax import tables
-from beit_jax.tasks import base, classify, pretrain, tokenizer
+from beit_jax.tasks import base, classify, pretrain, probe, tokenizer
 
 TASKS = {
     "classify": classify.Classify,
     "pretrain": pretrain.Pretrain,
+    "probe": probe.Probe,
     "tokenizer": tokenizer.Tokenizer,
 }
 

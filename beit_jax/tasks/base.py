@@ -1,9 +1,10 @@
 """What the loop knows of a task."""
 
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -40,6 +41,9 @@ class Task(Protocol):
     headline: tuple[str, ...]  # the metrics that a person watches
     classes: int | None  # labels must be in [0, classes); None: it uses no labels
     frozen_from: pathlib.Path | None  # the checkpoint step of the frozen weights
+    encoder: nn.Module | None  # a models.vit.Encoder, where there is one
+    pool: str | None  # what of its tokens a classifier sees
+    outputs: tuple[str, ...]  # what `predict` can give of new images
 
     def init(self, rng: Array, batch: Batch) -> Tree:
         """{"params": ..., "model_state": ...}, boxed with logical axes."""
@@ -56,17 +60,44 @@ class Task(Protocol):
     def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
         """The loss of a batch, a scalar, and what to log of it."""
 
-    def eval_step(self, params: Tree, batch: Batch, ctx: Context) -> Sums:
-        """Sums over one batch, each example weighed by batch["weight"]."""
+    def eval_step(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Any]:
+        """Sums over one batch, each example weighed by batch["weight"].
+
+        Or rows (B,) of numbers, where metrics are no ratio of sums; then "weight" is
+        one of them.
+        """
 
     def summarize(self, outputs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-        """Metrics from the sums of many batches, of an evaluation or of training."""
+        """Metrics from what `eval_step` gave, or from the sums of training's steps."""
+
+    def charts(
+        self, outputs: Iterable[Mapping[str, Any]], class_names: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        """Name -> (1, H, W, 3) uint8 pictures of an evaluation's outputs."""
+
+    def tables(
+        self, outputs: Iterable[Mapping[str, Any]], class_names: Sequence[str]
+    ) -> dict[str, list[tuple]]:
+        """Name -> rows of an evaluation's details, the first row with their names."""
 
     def pictures(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         """Name -> (B, H, W, 3) uint8 pictures that show what was learnt; {} if none."""
 
-    def warnings(self, metrics: Mapping[str, float]) -> list[str]:
-        """Sentences on what looks wrong in `summarize`d metrics; [] if nothing does."""
+    def predict(
+        self, what: str, params: Tree, batch: Batch, ctx: Context
+    ) -> dict[str, Array]:
+        """One of `outputs` of images without labels; encoders.OUTPUTS need no task.
+
+        "labels": log_probability (B, C) float32.
+        "tokens": tokens (B, h, w) int32, and perhaps what belongs to them.
+        "reconstruction": picture (B, H, W, 3) uint8, columns side by side.
+        """
+
+    def warnings(self, metrics: Mapping[str, float], progress: float) -> dict[str, str]:
+        """Name -> sentence on what looks wrong in `summarize`d metrics.
+
+        `progress` is the share of the run that is done, in 0..1.
+        """
 
 
 class Defaults:
@@ -74,6 +105,9 @@ class Defaults:
 
     classes = None
     frozen_from = None
+    encoder = None
+    pool = None
+    outputs = ()
 
     def load_frozen(self) -> Tree:
         return {}
@@ -84,8 +118,18 @@ class Defaults:
     def pictures(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         return {}
 
-    def warnings(self, metrics: Mapping[str, float]) -> list[str]:
-        return []
+    def charts(
+        self, outputs: Iterable[Mapping[str, Any]], class_names: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        return {}
+
+    def tables(
+        self, outputs: Iterable[Mapping[str, Any]], class_names: Sequence[str]
+    ) -> dict[str, list[tuple]]:
+        return {}
+
+    def warnings(self, metrics: Mapping[str, float], progress: float) -> dict[str, str]:
+        return {}
 
     def summarize(self, outputs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         return {name: float(value) for name, value in means(outputs).items()}

@@ -1,15 +1,17 @@
 """Fine-tuning an encoder as an image classifier, or training one from scratch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from beit_jax.charts import confusion, reliability
 from beit_jax.heads.linear import POOLS, LinearHead
-from beit_jax.tasks import augment, base, encoders
+from beit_jax.tasks import augment, base, encoders, scores
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 
 
@@ -27,6 +29,7 @@ class Classify(base.Defaults):
     """
 
     headline = ("loss", "top1", "top5")
+    outputs = ("labels",)
 
     def __init__(
         self,
@@ -51,7 +54,7 @@ class Classify(base.Defaults):
             self.encoder.norm_eps,
             jnp.dtype(config.dtype),
         )
-        self.classes = classes
+        self.classes, self.pool = classes, pool
         self.example_spec = {
             "image": jax.ShapeDtypeStruct((*size, 3), jnp.uint8),
             "label": jax.ShapeDtypeStruct((), jnp.int32),
@@ -75,25 +78,106 @@ class Classify(base.Defaults):
         loss, weight = sums["loss"]
         return loss / jnp.maximum(weight, 1.0), Aux(sums, ctx.model_state)
 
-    def eval_step(self, params: Tree, batch: Batch, ctx: Context) -> Sums:
-        return self._sums(params, batch, None)
+    def eval_step(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
+        """Rows (B,), of which tasks/scores.py makes metrics; smooths no labels."""
+        image = self._space.to_float(batch["image"])
+        logs = jax.nn.log_softmax(self._logits(params, image, None))
+        best, classes = jax.lax.top_k(logs, min(5, self.classes))
+        label = batch["label"]
+        return {
+            "label": label,
+            "best": classes,
+            "nll": -jnp.take_along_axis(logs, label[:, None], axis=1)[:, 0],
+            "confidence": jnp.exp(best[:, 0]),
+            "weight": batch["weight"],
+        }
+
+    def predict(
+        self, what: str, params: Tree, batch: Batch, ctx: Context
+    ) -> dict[str, Array]:
+        logits = self._logits(params, self._space.to_float(batch["image"]), None)
+        return {"log_probability": jax.nn.log_softmax(logits)}
+
+    def pictures(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
+        """image | where [CLS] looks in the last block, all heads together"""
+        image = batch["image"]
+        maps = encoders.attention_maps(
+            self.encoder, params["encoder"], self._space.to_float(image)
+        )
+        seen = under_heat(image, maps["cls"][:, -1].mean(axis=1))
+        return {"attention": jnp.concatenate([image, seen], axis=2)}
+
+    def _logits(self, params: Tree, image: Array, rngs) -> Array:
+        """(B, H, W, 3) float -> (B, C) float32; trains where there are `rngs`."""
+        features = self.encoder.apply(
+            {"params": params["encoder"]}, image, train=rngs is not None, rngs=rngs
+        )
+        return self.head.apply({"params": params}, features.tokens)
 
     def _sums(self, params: Tree, batch: Batch, rngs) -> Sums:
         image = self._space.to_float(augment.pixels(batch, "image"))
-        smoothing = 0.0 if rngs is None else self._smoothing
-        wanted = augment.soft_targets(batch["label"], self.head.classes, smoothing)
+        wanted = augment.soft_targets(batch["label"], self.classes, self._smoothing)
         weight = batch["weight"]
         if "erase" in batch:
             image = augment.erase(image, batch["erase"], batch["erase_seed"])
         if "mix" in batch:
             image, wanted = augment.mix(image, wanted, batch["mix"])
             weight = weight * weight[::-1]  # a skipped partner spoils the row
-        features = self.encoder.apply(
-            {"params": params["encoder"]}, image, train=rngs is not None, rngs=rngs
-        )
-        logits = self.head.apply({"params": params}, features.tokens)
+        logits = self._logits(params, image, rngs)
         loss = optax.softmax_cross_entropy(logits, wanted)
-        _, best = jax.lax.top_k(logits, min(5, self.head.classes))
+        _, best = jax.lax.top_k(logits, min(5, self.classes))
         hit = best == jnp.argmax(wanted, axis=1)[:, None]
         sums = {"loss": loss, "top1": hit[:, 0], "top5": hit.any(1)}
         return {k: (jnp.sum(v * weight), jnp.sum(weight)) for k, v in sums.items()}
+
+    def summarize(self, outputs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+        """Of training's sums their means, of an evaluation's rows all metrics."""
+        outputs = list(outputs)
+        if "label" not in outputs[0]:
+            return super().summarize(outputs)
+        return scores.scalars(scores.gather(outputs), self.classes)
+
+    def charts(
+        self, outputs: Iterable[Mapping[str, Any]], class_names: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        """The confusion matrix, unless classes are too many, and calibration."""
+        rows = scores.gather(outputs)
+        bins = scores.calibration(rows)
+        error = scores.calibration_error(bins)
+        made = {"reliability": reliability.draw(*bins, error)}
+        if self.classes <= confusion.MOST:
+            counts = scores.confusion(rows, self.classes)
+            made["confusion"] = confusion.draw(counts, class_names)
+        return {name: image[None] for name, image in made.items()}
+
+    def tables(
+        self, outputs: Iterable[Mapping[str, Any]], class_names: Sequence[str]
+    ) -> dict[str, list[tuple]]:
+        """Scores of each class and averaged, and how often which was taken for which.
+
+        The confusion matrix is told by its cells that are not 0: of many classes they
+        are few.
+        """
+        rows = scores.gather(outputs)
+        names = class_names or [str(number) for number in range(self.classes)]
+        each = scores.per_class(rows, self.classes)
+        columns = [each.support, *(getattr(each, score) for score in scores.SCORES)]
+        numbers = zip(names, *(column.tolist() for column in columns), strict=True)
+        pairs = scores.confused_pairs(rows)
+        means = scores.averages(each)
+        return {
+            "per_class": [("class", "support", *scores.SCORES), *numbers],
+            "averages": [("average", *scores.SCORES)]
+            + [(name, *values.values()) for name, values in means.items()],
+            "confusion": [("class", "predicted", "count")]
+            + [(names[label], names[other], count) for label, other, count in pairs],
+        }
+
+
+def under_heat(image: Array, heat: Array) -> Array:
+    """(B, H, W, 3) uint8 in grey; (B, h, w) over it, black to red, yellow, white."""
+    heat = heat / heat.max(axis=(1, 2), keepdims=True)
+    heat = jax.image.resize(heat, image.shape[:3], "linear")[..., None]
+    colour = 255 * jnp.clip(3 * heat - jnp.arange(3), 0, 1)
+    grey = image.mean(axis=3, keepdims=True)
+    return (0.3 * grey + 0.7 * colour).astype(jnp.uint8)

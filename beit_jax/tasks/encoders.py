@@ -36,6 +36,9 @@ def _paper_plain(depth: int, pretraining: bool) -> dict[str, Any]:
 
 # Two networks go by the name of BEiT-B.
 PRESETS = {"released": _released, "paper_plain": _paper_plain}
+# What stands for an image: [CLS], the mean of the patches, or one after the other.
+FEATURES = ("cls", "mean", "concat")
+OUTPUTS = ("features", "attention")  # what an encoder alone tells of images
 
 
 def build(
@@ -120,6 +123,73 @@ def init(rng: Array, encoder: Encoder, head: nn.Module, image: Array) -> Tree:
         "encoder": variables["params"],
         **head.init(head_rng, tokens)["params"],
     }
+
+
+def block_features(encoder: Encoder, params: Tree, image: Array, kind: str) -> Array:
+    """What each block makes of whole images; the official linear probe uses "concat".
+
+    Args:
+      params: the encoder's own.
+      image: (B, H, W, 3) float, already normalised.
+      kind: one of FEATURES.
+
+    Returns:
+      (L, B, F) float32 from the blocks' raw outputs, F = 2D for "concat", D else.
+    """
+    if kind not in FEATURES:
+        raise ValueError(f"features {kind!r} are none of {FEATURES}")
+    every = encoder.clone(taps=tuple(range(encoder.depth)))
+    hidden = every.apply({"params": params}, image).hidden
+    cls, mean = hidden[:, :, 0], hidden[:, :, 1:].mean(axis=2)
+    return {"cls": cls, "mean": mean, "concat": jnp.concatenate([cls, mean], -1)}[kind]
+
+
+def outputs(
+    encoder: Encoder,
+    params: Tree,
+    image: Array,
+    what: str,
+    patch: Grid | None = None,
+) -> dict[str, Array]:
+    """One of OUTPUTS of whole images; arguments as of `block_features`.
+
+    "features": cls and the mean of the patches, (B, L, D) float32, of every block.
+    "attention": see `attention_maps`, which `patch` is for.
+    """
+    if what == "attention":
+        return attention_maps(encoder, params, image, patch)
+    both = block_features(encoder, params, image, "concat").swapaxes(0, 1)
+    cls, mean = jnp.split(both, 2, axis=-1)
+    return {"cls": cls, "mean": mean}
+
+
+def attention_maps(
+    encoder: Encoder, params: Tree, image: Array, patch: Grid | None = None
+) -> dict[str, Array]:
+    """How much [CLS], and perhaps one patch, looks at each patch: "cls", "patch".
+
+    Args:
+      patch: its (row, column).
+
+    Returns:
+      (B, L, A, h, w) float32 each, by block and head; what [CLS] is given is left out.
+
+    Raises:
+      ValueError: a patch outside of the grid.
+    """
+    queries = {"cls": 0}
+    if patch is not None:
+        (row, column), (height, width) = patch, encoder.grid
+        if not (0 <= row < height and 0 <= column < width):
+            raise ValueError(
+                f"no patch in row {row}, column {column}: there are {height}x{width}, "
+                "counted from 0"
+            )
+        queries["patch"] = 1 + row * width + column
+    attending = encoder.clone(attends=tuple(queries.values()))
+    weights = attending.apply({"params": params}, image).attention[..., 1:]
+    maps = weights.reshape(*weights.shape[:-1], *encoder.grid).swapaxes(0, 1)
+    return {name: maps[:, :, :, number] for number, name in enumerate(queries)}
 
 
 def adapt(params: Tree, model: Mapping[str, Any], encoder: Encoder) -> Tree:

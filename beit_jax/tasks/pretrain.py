@@ -16,6 +16,8 @@ from beit_jax.tasks import augment, base, encoders
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 
 PREDICT = ("masked", "all")
+SETTLED = 0.2  # of a run: by then it should predict better than without looking
+ENOUGH = 10  # tokens for each of the vocabulary tell how frequent each is
 
 
 def masked_slots(mask: Array, slots: int) -> tuple[Array, Array]:
@@ -57,6 +59,9 @@ class Pretrain(base.Defaults):
             TARGETS, target, "beit_jax.targets", grid=grid, patch_size=patch
         )
         self.frozen_from = self.target.step
+        self.outputs = ("reconstruction",)
+        if self.target.tokens:
+            self.outputs = ("tokens", "reconstruction")
         self.head = TokenHead(self.target.outputs, dtype=jnp.dtype(config.dtype))
         self._predict_all = predict == "all"
         self.slots = self._count_slots(config.data.mask, predict)
@@ -104,7 +109,6 @@ class Pretrain(base.Defaults):
 
     def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
         sums = self._sums(params, batch, ctx, {"drop_path": ctx.rng})
-        sums.pop("token_share", None)
         loss, weight = sums["loss"]
         # An image may by chance have nothing masked, a whole batch too if it is tiny.
         return loss / jnp.maximum(weight, 1.0), Aux(sums, ctx.model_state)
@@ -150,6 +154,7 @@ class Pretrain(base.Defaults):
 
     def summarize(self, outputs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         """Adds what the best guess without looking would reach: one token for all."""
+        outputs = list(outputs)
         means = base.means(outputs)
         share = means.pop("token_share", None)
         numbers = {name: float(value) for name, value in means.items()}
@@ -160,15 +165,35 @@ class Pretrain(base.Defaults):
             "unigram_accuracy": float(share.max()),
             "unigram_loss": float(-np.sum(used * np.log(used))),
             "chance_accuracy": 1 / self.target.outputs,
+            "tokens": sum(float(sums["token_share"][1]) for sums in outputs),
         }
+
+    def warnings(self, metrics: Mapping[str, float], progress: float) -> dict[str, str]:
+        """Once that should have shown, whether it does better than without looking."""
+        counted = metrics.get("tokens", 0)
+        if progress < SETTLED or counted < ENOUGH * self.target.outputs:
+            return {}
+        found = {}
+        loss, blind = metrics["loss"], metrics["unigram_loss"]
+        if loss >= blind:
+            found["loss"] = (
+                f"{loss:.3f} nats at {progress:.0%} of the run are not below the "
+                f"{blind:.3f} of guessing by frequency; change optim.lr or its warm-up "
+                "and see in pictures/ whether the tokens show the image"
+            )
+        hits, blind = metrics["accuracy"], metrics["unigram_accuracy"]
+        if hits < blind:
+            found["accuracy"] = (
+                f"{hits:.2%} at {progress:.0%} of the run are below the {blind:.2%} of "
+                "always guessing the most frequent token; change optim.lr or its "
+                "warm-up and see in pictures/ whether the tokens show the image"
+            )
+        return found
 
     def pictures(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         """masked input | what the target sees of the image | the model's prediction"""
-        mask = _flat(batch["mask"])
-        wanted = self.target(ctx.frozen, batch["token_image"])
-        everywhere = jnp.broadcast_to(jnp.arange(mask.shape[1]), mask.shape)
-        guess = self.target.best(self._predict(params, batch, everywhere, None))
-        shown = self._wanted_at(mask)
+        wanted, guess = self._everywhere(params, batch, ctx)
+        shown = self._wanted_at(_flat(batch["mask"]))
         shown = shown if self.target.tokens else shown[..., None]
         mixed = jnp.where(shown, guess, wanted)
         patch = self.encoder.patch_size
@@ -180,6 +205,27 @@ class Pretrain(base.Defaults):
             _resize(self.target.paint(ctx.frozen, mixed, batch["token_image"]), shape),
         ]
         return {"prediction": jnp.concatenate(columns, axis=2)}
+
+    def _everywhere(
+        self, params: Tree, batch: Batch, ctx: Context
+    ) -> tuple[Array, Array]:
+        """What the target wants of every patch, and the best prediction of it."""
+        wanted = self.target(ctx.frozen, batch["token_image"])
+        patches = jnp.arange(math.prod(self.encoder.grid))
+        index = jnp.broadcast_to(patches, (len(batch["image"]), len(patches)))
+        return wanted, self.target.best(self._predict(params, batch, index, None))
+
+    def predict(
+        self, what: str, params: Tree, batch: Batch, ctx: Context
+    ) -> dict[str, Array]:
+        """Beside the predicted tokens: the mask, and what the tokenizer gives."""
+        if what == "reconstruction":
+            return {"picture": self.pictures(params, batch, ctx)["prediction"]}
+        mask = batch["mask"]
+        wanted, guess = self._everywhere(params, batch, ctx)
+        grids = {"tokens": guess, "tokenizer": wanted}
+        grids = {name: ids.reshape(mask.shape) for name, ids in grids.items()}
+        return grids | {"mask": mask}
 
 
 def _flat(mask: Array) -> Array:

@@ -15,6 +15,7 @@ from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 from beit_jax.tasks.objectives import OBJECTIVES, Outcome
 
 COLLAPSED = 0.1  # a codebook of which less is in use is worth a warning
+SETTLED = 0.25  # of a run: before, codes may still come into use
 
 
 class Tokenizer(base.Defaults):
@@ -28,6 +29,7 @@ class Tokenizer(base.Defaults):
     """
 
     headline = ("loss", "psnr", "perplexity", "codes_used")
+    outputs = ("tokens", "reconstruction")
 
     def __init__(self, config: ConfigDict, objective: Mapping[str, Any] = ()):
         settings = dict(config.model)
@@ -113,7 +115,17 @@ class Tokenizer(base.Defaults):
         made = self._space.to_uint8(outcome.reconstruction)
         return {"reconstruction": jnp.concatenate([batch["image"], made], axis=2)}
 
-    def warnings(self, metrics: Mapping[str, float]) -> list[str]:
+    def predict(
+        self, what: str, params: Tree, batch: Batch, ctx: Context
+    ) -> dict[str, Array]:
+        if what == "reconstruction":
+            return {"picture": self.pictures(params, batch, ctx)["reconstruction"]}
+        image = self._space.to_float(batch["image"])
+        return {"tokens": self._outcome(params, image, batch["weight"], ctx).ids}
+
+    def warnings(self, metrics: Mapping[str, float], progress: float) -> dict[str, str]:
+        if progress < SETTLED:
+            return {}
         used, vocab = metrics["codes_used"], self.model.vocab
         possible = min(vocab, metrics["tokens"])  # so few tokens use but few codes
         if used * vocab < COLLAPSED * possible:
@@ -124,5 +136,5 @@ class Tokenizer(base.Defaults):
                 f"were {metrics['perplexity']:.1f}"
             )
         else:
-            return []
-        return [f"codebook collapse: {found}; {self._objective.way_out}"]
+            return {}
+        return {"codebook collapse": f"{found}; {self._objective.way_out}"}

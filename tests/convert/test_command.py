@@ -9,7 +9,7 @@ from beit_jax.convert import rules, vqvae
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.models.vqvae import VQVAE
 from beit_jax.targets.tokens import Tokens
-from beit_jax.weights import flatten
+from beit_jax.weights import flatten, restore_params
 from tests.shared import shared_path
 
 SIZE = {"vocab": 16, "code_dim": 4, "width": 8, "res_blocks": 1, "res_hidden": 4}
@@ -36,6 +36,7 @@ def test_a_converted_tokenizer_serves_as_a_target(checkpoint, tmp_path, capsys):
     wanted = model.apply(tree, floats, method=model.encode)
     ids = target(target.load_frozen(), image)
     np.testing.assert_array_equal(ids, wanted.reshape(2, 6))
+    assert restore_params(tmp_path / "run").card["std"] == [1.0, 1.0, 1.0]
 
 
 def test_nothing_is_written_over(checkpoint, tmp_path):

@@ -51,6 +51,17 @@ def test_images_in_one_folder_have_no_classes(tree):
     assert source.info.class_names == () and source.info.num_examples == 3
 
 
+def test_given_classes_number_the_folders(tree):
+    """In their order, of which a folder may be missing; others are an error."""
+    source = folder(tree, split="train", class_names=("dog", "eel", "cat"))
+    assert source.info.class_names == ("dog", "eel", "cat")
+    assert [label for _, label in read_all(source)] == [2, 2, 2, 0, 0, 0]
+    one = folder(tree / "train", split="dog", class_names=("cat", "dog"))
+    assert [label for _, label in read_all(one)] == [1, 1, 1]
+    with pytest.raises(ValueError, match=r"none of the 2 classes \(eel, dog\): cat"):
+        folder(tree, class_names=("eel", "dog"))
+
+
 def test_a_slash_at_the_end_of_the_path_changes_nothing(tree):
     assert folder(f"{tree}/").info == folder(tree).info
 

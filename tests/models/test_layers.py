@@ -46,7 +46,7 @@ def attention(kernel, x, qkv_bias=True, **biases):
     params["proj"]["bias"] = np.zeros(dim)
     logits = rng.normal(size=(2, x.shape[1], x.shape[1]))
     layer = Attention(2, qkv_bias)
-    return layer.apply({"params": params | biases}, x, logits, 1.0)
+    return layer.apply({"params": params | biases}, x, logits, 1.0)[0]
 
 
 def test_a_bias_of_the_keys_would_change_nothing():

@@ -114,6 +114,37 @@ def test_taps_return_the_outputs_of_their_blocks():
     assert not np.allclose(out.hidden[0], out.hidden[1])
 
 
+def test_attention_weights_are_the_softmax_of_queries_and_keys():
+    """Those of the second block, whose input is what comes out of the first."""
+    model, params = make(taps=(0,), attends=(0, 4))
+    out = features(model, params, IMAGE)
+    blocks = jax.tree.map(lambda leaf: leaf[1], params["blocks"])
+    norm, layer = blocks["norm1"], blocks["attn"]
+    x = np.asarray(out.hidden[0])
+    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+    x = x * norm["scale"] + norm["bias"]
+    query, key, _ = np.einsum("btd,dsak->sbatk", x, layer["qkv"])
+    query = query + layer["q_bias"][:, None]
+    index = positions.relative_position_index((2, 3))
+    bias = params["rel_pos_bias"]["table"][index].transpose(2, 0, 1)
+    logits = query @ key.swapaxes(-1, -2) / np.sqrt(8) + bias
+    want = np.exp(logits - logits.max(-1, keepdims=True))
+    want /= want.sum(-1, keepdims=True)
+    assert out.attention.shape == (2, 4, 2, 2, 7)
+    np.testing.assert_allclose(out.attention[1], want[:, :, [0, 4]], atol=1e-5)
+
+
+def test_attention_weights_are_given_only_when_asked_for():
+    model, params = make()
+    plain, asked = (
+        features(model.clone(attends=attends), params, IMAGE)
+        for attends in ((), (0, 3))
+    )
+    assert plain.attention is None
+    np.testing.assert_allclose(asked.attention.sum(-1), 1, atol=1e-5)
+    np.testing.assert_allclose(asked.tokens, plain.tokens, atol=1e-5)
+
+
 def test_bfloat16_stays_near_float32():
     model, params = make(mask_token=True)
     params = jax.tree.map(lambda leaf: 0.5 * leaf, params)

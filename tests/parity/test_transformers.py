@@ -1,8 +1,13 @@
 """Live against Hugging Face's BEiT, and its copy of DALL-E's encoder."""
 
+import jax
+import numpy as np
 import pytest
 
-from tests.parity.cases import CASES, FULL_SIZE
+from tests.agreement import assert_agrees
+from tests.models.official import nest
+from tests.parity import ours
+from tests.parity.cases import CASES, FULL_SIZE, make_input
 from tests.parity.compare import assert_agrees_live
 
 transformers = pytest.importorskip("transformers")
@@ -13,6 +18,24 @@ pytestmark = pytest.mark.parity
 @pytest.mark.parametrize("name", [k for k in CASES if CASES[k].peer == "transformers"])
 def test_ours_agrees(name):
     assert_agrees_live(name, CASES[name])
+
+
+@pytest.mark.parametrize("name", ["mim_shared", "mean_per_block", "cls_plain"])
+def test_attention_weights_agree(name):
+    from tests.parity import peers
+
+    case = CASES[name]
+    image = make_input(case).image
+    peer = peers.load(peers.hugging_face(case, attn_implementation="eager"), case)
+    theirs = peer(peers.nchw(image), output_attentions=True).attentions
+    want = np.stack([block.detach().numpy() for block in theirs])
+    every = tuple(range(want.shape[-1]))
+    encoder = ours.encoder(case).clone(attends=every)
+    params = {"params": nest(ours.parameters(case))["encoder"]}
+    with jax.default_matmul_precision("highest"):
+        got = jax.jit(encoder.apply)(params, image).attention
+    label = peers.label("transformers")
+    assert_agrees(label, f"{name}: attention weights", got, want, atol=2e-6)
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ def batch(task, size: int = 4, seed: int = 0) -> dict[str, np.ndarray]:
             rows = np.arange(np.prod(spec.shape)) <= np.arange(size)[:, None] % 6
             made[name] = rng.permuted(rows, axis=1).reshape(shape)
         elif name == "label":
-            made[name] = rng.integers(0, task.head.classes, shape, np.int32)
+            made[name] = rng.integers(0, task.classes, shape, np.int32)
         else:
             made[name] = rng.integers(0, 256, shape, np.uint8)
     return made
@@ -57,7 +57,7 @@ def start(config: ConfigDict, size: int = 4):
     spec = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in examples.items()}
     shapes = nn.unbox(state.abstract_variables(task, spec))
     made = jax.tree_util.tree_map_with_path(_random, shapes)
-    frozen = _frozen(config.task.get("target"))
+    frozen = _frozen(task, config.task.get("target"))
     context = Context(np.int32(0), jax.random.key(0), made["model_state"], frozen)
     return task, made["params"], context, examples
 
@@ -67,14 +67,14 @@ def _random(path, leaf) -> np.ndarray:
         return np.zeros(leaf.shape, bool)
     name = jax.tree_util.keystr(path, simple=True, separator="/")
     rng = np.random.default_rng(zlib.crc32(name.encode()))
-    around = 1 if name.endswith(("scale", "cluster_size")) else 0
+    around = 1 if name.endswith(("scale", "cluster_size", "var")) else 0
     return (around + 0.2 * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
 
 
-def _frozen(target: ConfigDict | None):
-    if target is None or target.name == "pixels":
-        return {}
-    return _untrained_tokenizer()
+def _frozen(task, target: ConfigDict | None):
+    if target is not None and target.name == "tokens":
+        return _untrained_tokenizer()
+    return jax.tree_util.tree_map_with_path(_random, jax.eval_shape(task.load_frozen))
 
 
 @functools.cache
@@ -89,7 +89,8 @@ def updating(task, config: ConfigDict, params, ctx: Context):
     zeros = jax.tree.map(
         lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(tx.init, params)
     )
-    now = state.TrainState(ctx.step, params, zeros, ctx.model_state, None)
+    ema = params if config.optim.ema_decay else None
+    now = state.TrainState(ctx.step, params, zeros, ctx.model_state, ema)
     mesh = sharding.make_mesh({}, jax.devices()[:1])
     where = jax.tree.map(lambda _: sharding.replicated(mesh), now)
     return now, step.make_update(task, tx, config, plan, where, mesh)

@@ -9,6 +9,7 @@ import pytest
 
 from beit_jax import tasks
 from beit_jax.models.pixels import PIXEL_SPACES
+from beit_jax.tasks import classify
 from tests.tasks import runs
 
 CLASSES = 8
@@ -46,6 +47,8 @@ def test_the_five_best_classes_count_as_found():
     metrics = task.summarize([jax.jit(task.eval_step)(params, batch, ctx)])
     assert metrics["top1"] == 1 / CLASSES
     assert metrics["top5"] == 5 / CLASSES
+    confidence = np.exp(LOGITS[0]) / np.exp(LOGITS).sum()
+    np.testing.assert_allclose(metrics["ece"], confidence - 1 / CLASSES, rtol=1e-6)
 
 
 def test_accumulated_gradients_equal_those_of_one_batch():
@@ -187,3 +190,11 @@ def test_the_head_normalises_with_the_models_epsilon():
     other, *_ = start(model__norm_eps=1.0)
     assert other.head.norm_eps == other.encoder.norm_eps == 1.0
     assert task.head.norm_eps == 1e-6
+
+
+def test_heat_lies_on_the_patch_that_is_looked_at():
+    image = np.full((1, 8, 12, 3), 100, np.uint8)
+    heat = np.zeros((1, 2, 3), np.float32)
+    heat[0, 1, 2] = 0.25  # the largest: white, whatever it is
+    seen = np.asarray(classify.under_heat(image, heat))
+    assert (seen[0, -1, -1] == 208).all() and (seen[0, 0, 0] == 30).all()

@@ -11,6 +11,8 @@ from beit_jax import tasks
 from beit_jax.models import positions
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.tasks import encoders
+from tests.agreement import assert_agrees
+from tests.models import official
 from tests.tasks import runs
 
 GIVEN = {"pretrain": {"mask_token": True}, "classify": {"final_norm": False}}
@@ -176,3 +178,51 @@ def test_tables_of_the_blocks_do_not_become_a_shared_one():
 def test_numbers_that_cannot_be_are_refused(change):
     with pytest.raises(ValueError, match="depth=.* must be at least 1, drop_path="):
         runs.start(classify(**change))
+
+
+@pytest.mark.parametrize("oracle", ["finetune_v1", "finetune_v1_cls"])
+def test_features_of_the_blocks_are_those_of_the_official_linear_probe(oracle):
+    arrays, meta = official.load(oracle)
+    params = official.tree(official.group(arrays, "param"), meta["num_heads"])
+    encoder = official.encoder(meta, taps=(), final_norm="norm" in params["encoder"])
+    with jax.default_matmul_precision("highest"):
+        got = jax.jit(encoders.block_features, static_argnums=(0, 3))(
+            encoder, params["encoder"], official.images(arrays), "concat"
+        )
+    hidden = np.stack([arrays[f"out/block_{i}"] for i in range(encoder.depth)])
+    want = np.concatenate([hidden[:, :, 0], hidden[:, :, 1:].mean(2)], axis=-1)
+    assert_agrees(f"oracle {oracle}", "linear-probe features", got, want, atol=2e-5)
+
+
+def test_concatenated_features_are_cls_and_the_mean_of_the_patches():
+    task, params, _, batch = runs.start(classify())
+    image = PIXEL_SPACES["half"].to_float(batch["image"])
+
+    @jax.jit
+    def every_kind(params):
+        kinds = encoders.FEATURES
+        return [encoders.block_features(task.encoder, params, image, k) for k in kinds]
+
+    cls, mean, both = every_kind(params["encoder"])
+    assert cls.shape == mean.shape == (2, 4, 32) and cls.dtype == np.float32
+    np.testing.assert_array_equal(both, np.concatenate([cls, mean], axis=-1))
+    with pytest.raises(ValueError, match=r"'max' are none of \('cls', 'mean', 'conc"):
+        encoders.block_features(task.encoder, params["encoder"], image, "max")
+
+
+def test_attention_maps_are_the_rows_of_their_queries_as_grids():
+    task, params, _, batch = runs.start(classify(image_size=(16, 24)))
+    image, encoder = PIXEL_SPACES["half"].to_float(batch["image"]), task.encoder
+    every = encoder.clone(attends=tuple(range(1 + 2 * 3)))
+
+    @jax.jit
+    def both(params):
+        maps = encoders.attention_maps(encoder, params, image, patch=(1, 0))
+        return maps, every.apply({"params": params}, image).attention
+
+    maps, weights = both(params["encoder"])
+    for name, query in (("cls", 0), ("patch", 4)):
+        want = weights[:, :, :, query, 1:].swapaxes(0, 1).reshape(4, 2, 4, 2, 3)
+        np.testing.assert_allclose(maps[name], want, rtol=1e-5)
+    with pytest.raises(ValueError, match="no patch in row 2, .*: there are 2x3, count"):
+        encoders.attention_maps(encoder, params["encoder"], image, (2, 0))

@@ -101,8 +101,8 @@ def test_the_headline_is_measured(started):
     assert set(task.headline) <= metrics.keys()
     assert all(isinstance(value, float) for value in metrics.values())
     assert np.isfinite([*metrics.values()]).all()
-    told = task.warnings(metrics)
-    assert all(isinstance(sentence, str) for sentence in told)
+    told = task.warnings(metrics, 1.0)
+    assert all(isinstance(sentence, str) for sentence in told.values())
 
 
 def test_pictures_are_rows_of_uint8_pixels(started):

@@ -144,6 +144,25 @@ def test_the_best_blind_guess_has_its_closed_form():
     assert numbers["chance_accuracy"] == 1 / task.target.outputs
     entropy = -0.75 * np.log(0.75) - 0.25 * np.log(0.25)
     np.testing.assert_allclose(numbers["unigram_loss"], entropy, rtol=1e-12)
+    assert numbers["tokens"] == 16
+
+
+@pytest.mark.parametrize(
+    "changes, progress, names",
+    [
+        ({}, 1.0, []),
+        ({"loss": 2.9}, 0.5, []),
+        ({"loss": 3.1}, 0.5, ["loss"]),
+        ({"accuracy": 0.09}, 0.2, ["accuracy"]),
+        ({"loss": 3.1, "accuracy": 0.0}, 0.19, []),  # too early to tell
+        ({"loss": 3.1, "tokens": 9.0}, 0.5, []),  # too few to know how frequent each is
+    ],
+)
+def test_a_guess_no_better_than_a_blind_one_is_told(changes, progress, names):
+    metrics = {"loss": 2.0, "accuracy": 0.2, "tokens": 1e6}
+    metrics |= {"unigram_loss": 3.0, "unigram_accuracy": 0.1} | changes
+    found = start("tokens")[0].warnings(metrics, progress)
+    assert [*found] == names
 
 
 def test_the_picture_shows_grey_where_patches_are_hidden():

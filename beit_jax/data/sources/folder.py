@@ -36,6 +36,7 @@ class Folder(Source):
         subset_seed: int = 0,
         limit: int = 0,
         part: str = "",
+        class_names: tuple = (),
     ):
         """Lists the images.
 
@@ -47,9 +48,12 @@ class Folder(Source):
           limit: keep this many random images in all; 0 = all.
           part: "test" is every tenth image in path order, "train" all others: for
             data without splits of its own. Subsets are drawn within the part.
+          class_names: in the order of the labels; folders may be fewer. By default
+            all folders in the order of their names.
 
         Raises:
-          ValueError: nothing at `path`, no images, or too few for the subset.
+          ValueError: nothing at `path`, no images, too few for the subset, or a folder
+            that is none of the classes.
         """
         self._files = open_files(path, lambda name: _is_image(name, split))
         self._root = os.path.expanduser(path).rstrip("/")
@@ -59,7 +63,7 @@ class Folder(Source):
             raise ValueError(
                 f"no images at {self._root}{below}; looked for {', '.join(SUFFIXES)}"
             )
-        labels, class_names = _classes(names, self._root)
+        labels, class_names = _classes(names, self._root, tuple(class_names))
         subset = Subset(part, limit, labels_per_class, subset_seed)
         chosen = subset.keep(
             len(names), (lambda mine: labels[mine]) if class_names else None
@@ -86,10 +90,16 @@ def _is_image(name: str, split: str) -> bool:
     return right_split and name.lower().endswith(SUFFIXES)
 
 
-def _classes(names: list[str], root: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels (n,) int32 and class names, sorted; zeros and () without classes."""
+def _classes(
+    names: list[str], root: str, class_names: tuple[str, ...]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels (n,) int32 and class names; zeros and () without classes.
+
+    Args:
+      class_names: as given, or () for all folders, sorted.
+    """
     folders = [posixpath.dirname(name) for name in names]
-    if len(set(folders)) == 1:
+    if len(set(folders)) == 1 and not class_names:
         return np.zeros(len(names), np.int32), ()
     if "" in folders:
         raise ValueError(
@@ -97,10 +107,16 @@ def _classes(names: list[str], root: str) -> tuple[np.ndarray, tuple[str, ...]]:
             f"{names[folders.index('')]!r} into one"
         )
     class_of = [posixpath.basename(folder) for folder in folders]
-    class_names = sorted(set(class_of))
+    class_names = class_names or tuple(sorted(set(class_of)))
     label_of = {name: label for label, name in enumerate(class_names)}
+    if unknown := sorted(set(class_of) - label_of.keys()):
+        raise ValueError(
+            f"{root} has folders that are none of the {len(class_names)} classes "
+            f"({', '.join(class_names[:5])}{', …' * (len(class_names) > 5)}): "
+            f"{', '.join(unknown[:12])}{', …' * (len(unknown) > 12)}"
+        )
     labels = np.array([label_of[name] for name in class_of], np.int32)
-    return labels, tuple(class_names)
+    return labels, class_names
 
 
 def _common_folder(names: list[str]) -> str:

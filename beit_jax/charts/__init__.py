@@ -1,0 +1,1 @@
+"""Pictures of numbers: what a person looks at instead of a table."""

@@ -1,0 +1,59 @@
+"""Images at paths that a person names: folders, archives, single files."""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from beit_jax.data.sources.base import Info, Record, Source, digest
+from beit_jax.data.sources.files import KINDS, Files, open_files
+from beit_jax.data.sources.folder import SUFFIXES
+
+
+class Images(Source):
+    """Images without labels, in the order in which their paths are given.
+
+    A folder or an archive stands for all images below it, in path order. Any other file
+    is taken for an image, whatever its name.
+    """
+
+    def __init__(self, paths: Sequence[str]):
+        """Lists the images.
+
+        Raises:
+          ValueError: nothing at a path, or no images below it.
+        """
+        self._places: list[tuple[pathlib.Path, Files, str]] = []
+        for path in paths:
+            root, files, names = _open(pathlib.Path(path).expanduser())
+            self._places += [(root, files, name) for name in names]
+        count = len(self._places)
+        if not count:
+            raise ValueError("no images: no path is given")
+        names = map(self.describe, range(count))
+        self.info = Info("images", count, (), digest(names, np.zeros(count)))
+
+    def read(self, index: int) -> Record:
+        _, files, name = self._places[index]
+        return Record(files.read(name))
+
+    def describe(self, index: int) -> str:
+        root, _, name = self._places[index]
+        return str(root / name)
+
+
+def _open(path: pathlib.Path) -> tuple[pathlib.Path, Files, list[str]]:
+    """What holds the images at `path`, and their names in it."""
+    if not path.exists():
+        raise ValueError(f"there is no file, folder or archive {str(path)!r}")
+    if path.is_file() and not path.name.lower().endswith(tuple(KINDS)):
+        return path.parent, open_files(str(path.parent), _is_image), [path.name]
+    files = open_files(str(path), _is_image)
+    names = files.names()
+    if not names:
+        raise ValueError(f"no images at {path}; looked for {', '.join(SUFFIXES)}")
+    return path, files, names
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)

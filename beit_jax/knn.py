@@ -1,0 +1,210 @@
+"""Nearest neighbours on frozen features: `python -m beit_jax.knn --checkpoint C …`.
+
+Tells the classes of the images of data.eval_source by those of data.source, with the
+features of every block of an encoder; nothing is trained. Writes knn.json and
+neighbours.png to --workdir. Encoder and pixel space are the checkpoint's; the data are
+a recipe's with --config, else the checkpoint's.
+
+    python -m beit_jax.knn --checkpoint runs/cifar10/pretrain \
+        --config configs/cifar10_finetune.py:all_labels --workdir runs/cifar10/knn
+"""
+
+import functools
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+from PIL import Image
+
+from beit_jax import card, command, sharding, weights
+from beit_jax import config as config_lib
+from beit_jax.charts import neighbours as chart
+from beit_jax.features import Bank, fill, freeze, splits
+from beit_jax.tasks import encoders
+
+_SIMILARITIES = 2**26  # of queries to images, computed in one go: 256 MiB
+_SHOWN = 8  # queries in the picture, and neighbours of each
+
+
+def nearest(
+    memory: np.ndarray, queries: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Similarities (q, k), falling, and row numbers (q, k) of `memory` (n, F).
+
+    Features have length 1; of equal neighbours the first in memory comes first.
+    """
+    memory = jnp.asarray(memory)
+    chunk = max(1, _SIMILARITIES // len(memory))
+    found = [
+        jax.device_get(_nearest(memory, queries[first : first + chunk], k))
+        for first in range(0, len(queries), chunk)
+    ]
+    similarity, rows = map(np.concatenate, zip(*found, strict=True))
+    return similarity, rows
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def _nearest(memory, queries, k):
+    return jax.lax.top_k(jnp.matmul(queries, memory.T, precision="highest"), k)
+
+
+def vote(
+    similarity: np.ndarray, labels: np.ndarray, classes: int, temperature: float
+) -> np.ndarray:
+    """(q, k) neighbours -> (q, C) float64: each votes with exp(similarity / T).
+
+    As in DINO (arXiv:2104.14294), but for a factor of each query's own.
+    """
+    first = similarity[:, :1].astype(np.float64)  # keeps exp from overflowing
+    votes = np.zeros((len(labels), classes))
+    queries = np.arange(len(labels))[:, None]
+    np.add.at(votes, (queries, labels), np.exp((similarity - first) / temperature))
+    return votes
+
+
+def accuracies(votes: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Top-1 and top-5; a class without a vote is no guess, and ties go to the first."""
+    best = np.argsort(-votes, axis=1, kind="stable")[:, :5]
+    voted = np.take_along_axis(votes, best, axis=1) > 0
+    hit = (best == labels[:, None]) & voted
+    return float(hit[:, 0].mean()), float(hit.any(1).mean())
+
+
+def score(memory: Bank, queries: Bank, k: int, temperature: float) -> dict[str, Any]:
+    """top1 and top5 of every block, and the block with the best top1."""
+    top1, top5 = [], []
+    for theirs, ours in zip(memory.features, queries.features, strict=True):
+        similarity, rows = nearest(theirs, ours, k)
+        labels, classes = memory.labels[rows], len(memory.class_names)
+        votes = vote(similarity, labels, classes, temperature)
+        first, any_of_five = accuracies(votes, queries.labels)
+        top1.append(first)
+        top5.append(any_of_five)
+    best = int(np.argmax(top1))
+    return {"best_block": best, "best_top1": top1[best], "top1": top1, "top5": top5}
+
+
+def picture(memory: Bank, queries: Bank, block: int, k: int) -> np.ndarray:
+    """(H, W, 3) uint8: queries from all over the split with their neighbours."""
+    last = len(queries.labels) - 1
+    chosen = np.unique(np.linspace(0, last, _SHOWN).astype(int))
+    features = queries.features[block][chosen]
+    _, rows = nearest(memory.features[block], features, min(k, _SHOWN))
+    names = np.array(memory.class_names)
+    return chart.draw(
+        queries.images(chosen),
+        names[queries.labels[chosen]],
+        memory.images(rows),
+        names[memory.labels[rows]],
+    )
+
+
+def knn(
+    path: str | pathlib.Path,
+    config: ConfigDict | None = None,
+    workdir: str | pathlib.Path | None = None,
+    features: str = "concat",
+    k: int = 20,
+    temperature: float = 0.07,
+    block: int | None = None,
+) -> dict[str, Any]:
+    """Accuracies of every block of a checkpoint's encoder.
+
+    The features of both splits are held in memory: blocks x images x F floats.
+
+    Args:
+      path: a work directory, its checkpoints/, or one step in it.
+      config: whose `data` to use instead of the checkpoint's.
+      workdir: for knn.json and neighbours.png; None: nothing is written.
+      features: one of `encoders.FEATURES`.
+      k: neighbours that vote.
+      temperature: of the votes.
+      block: whose neighbours to draw; None: those of the best one.
+
+    Returns:
+      What knn.json holds: what `score` gives, and how it was reached. The best block
+      is chosen on the very queries, as by the official linear probe.
+
+    Raises:
+      ValueError: settings, a checkpoint or data that cannot be used.
+    """
+    saved = weights.restore_params(path)
+    mesh = sharding.make_mesh({"data": -1})
+    encoder = freeze(saved, features, mesh)
+    config = config or config_lib.from_dict(saved.config)
+    config_lib.check(config)
+    card.check_data(saved, config.data)
+    sharding.check_batch_size(config.data.batch_size, mesh)
+    streams = splits(config.data, encoder.size)
+    _check(k, streams[0].info.num_examples, temperature, block, encoder.blocks)
+    with jax.set_mesh(mesh):
+        memory, queries = (fill(encoder.encode, stream, mesh) for stream in streams)
+    told = {
+        "checkpoint": str(saved.path),
+        "features": features,
+        "k": k,
+        "temperature": temperature,
+        "memory": len(memory.labels),
+        "queries": len(queries.labels),
+        **score(memory, queries, k, temperature),
+    }
+    if workdir is not None:
+        shown = told["best_block"] if block is None else block
+        _save(pathlib.Path(workdir), told, picture(memory, queries, shown, k))
+    return told
+
+
+def _check(
+    k: int, images: int, temperature: float, block: int | None, blocks: int
+) -> None:
+    if not 1 <= k <= images or temperature <= 0:
+        raise ValueError(
+            f"k={k} must be in 1..{images}, the number of images in data.source, and "
+            f"temperature={temperature} above 0"
+        )
+    if block is not None and not 0 <= block < blocks:
+        raise ValueError(f"no block {block}: blocks are 0..{blocks - 1}")
+
+
+def _save(workdir: pathlib.Path, told: dict[str, Any], picture: np.ndarray) -> None:
+    workdir = workdir.expanduser()
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / "knn.json").write_text(json.dumps(told, indent=2) + "\n")
+    Image.fromarray(picture).save(workdir / "neighbours.png")
+
+
+def main(options) -> None:
+    told = knn(
+        options.checkpoint,
+        options.config,
+        options.workdir,
+        options.features,
+        options.k,
+        options.temperature,
+        options.block,
+    )
+    print(json.dumps(told, indent=2))
+
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file(
+        "config",
+        help_string="a recipe, FILE[:ARG], for its data",
+        lock_config=False,
+        accept_new_attributes=True,
+    )
+    flags.DEFINE_string("checkpoint", None, "a work directory, or one checkpoint in it")
+    flags.DEFINE_string("workdir", None, "where knn.json and neighbours.png go")
+    flags.DEFINE_enum(
+        "features", "concat", encoders.FEATURES, "what stands for an image"
+    )
+    flags.DEFINE_integer("k", 20, "neighbours that vote")
+    flags.DEFINE_float("temperature", 0.07, "of the votes")
+    flags.DEFINE_integer("block", None, "whose neighbours to draw, instead of the best")
+    flags.mark_flags_as_required(["checkpoint", "workdir"])
+    command.run(main)

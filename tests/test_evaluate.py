@@ -1,0 +1,139 @@
+"""A checkpoint measured by itself, on any images, and what is written of it."""
+
+import csv
+import json
+import re
+import shutil
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from beit_jax import card, sharding, weights
+from beit_jax.evaluate import Evaluator, evaluate
+from beit_jax.state import TrainState
+from beit_jax.tasks.base import Defaults
+from beit_jax.train import train
+from tests import tiny
+
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+NAMES = ("ant", "bee", "cat", "dog")
+
+
+def images(folder, names=NAMES):
+    """Three noisy images of each class; those of a class are the same every time."""
+    for name in names:
+        rng = np.random.default_rng(ord(name[0]))
+        (folder / name).mkdir(parents=True)
+        for number in range(3):
+            pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, quick_to_compile):
+    """(work directory, metrics) of a classifier of NAMES."""
+    root = tmp_path_factory.mktemp("evaluate")
+    source = {"name": "folder", "path": images(root / "images")}
+    config = tiny.config(
+        "classify", steps=2, data__source=source, data__eval_source=source
+    )
+    return root / "run", train(config, root / "run", quiet=True)
+
+
+def read(path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_charts_of_its_evaluations(run):
+    names = {path.name for path in (run[0] / "pictures").iterdir()}
+    kinds = ("attention", "confusion", "reliability")
+    assert names == {f"{kind}_0000002.png" for kind in kinds}
+
+
+def test_only_the_first_host_draws_charts_and_only_if_pictures_are_wanted():
+    class Charted(Defaults):
+        def charts(self, outputs, class_names):
+            return {"chart": outputs}
+
+    image = np.zeros((len(jax.devices()), 1, 1, 3), np.uint8)
+    stream = SimpleNamespace(
+        info=SimpleNamespace(class_names=()), batches=lambda _: [{"image": image}]
+    )
+    now = TrainState(step=0, params={}, opt_state=None, model_state={}, ema=None)
+    evaluator = Evaluator(Charted(), sharding.make_mesh({"data": -1}), 0)
+
+    def painted(host: int, count: int) -> list[str]:
+        return list(evaluator.paint(now, {}, stream, (host, 2), count, ()))
+
+    assert painted(0, 1) == ["chart"]
+    assert painted(1, 1) == painted(0, 0) == []
+
+
+def test_a_report_has_the_metrics_their_details_and_pictures(run, tmp_path):
+    workdir, metrics = run
+    assert evaluate(workdir, out=str(tmp_path)) == metrics
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+    classes = read(tmp_path / "per_class.csv")
+    assert [(row["class"], row["support"]) for row in classes] == [
+        (name, "3") for name in NAMES
+    ]
+    recall = [float(row["recall"]) for row in classes]
+    assert np.mean(recall) == metrics["eval/macro_recall"]
+    cells = read(tmp_path / "confusion.csv")
+    right = sum(int(c["count"]) for c in cells if c["class"] == c["predicted"])
+    assert right / 12 == metrics["eval/top1"]
+    assert sum(int(cell["count"]) for cell in cells) == 12
+    means = {
+        row["average"]: float(row["f1"]) for row in read(tmp_path / "averages.csv")
+    }
+    assert means["micro"] == metrics["eval/top1"]
+    assert means["macro"] == metrics["eval/macro_f1"]
+    for name in ("confusion", "reliability"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert min(picture.size) > 300
+
+
+def test_classes_of_other_images_are_found_by_their_names(run, tmp_path):
+    """Of parts of the data each image has the loss that it has among all."""
+    workdir, metrics = run
+    parts = (("bee",), ("ant", "cat", "dog"))
+    found = [evaluate(workdir, data=images(tmp_path / part[0], part)) for part in parts]
+    assert [m["eval/examples"] for m in found] == [3, 9]
+    loss = np.average([m["eval/loss"] for m in found], weights=[3, 9])
+    np.testing.assert_allclose(loss, metrics["eval/loss"], rtol=1e-6)
+
+
+def test_classes_that_a_checkpoint_does_not_know_are_refused(run, tmp_path):
+    others = images(tmp_path / "images", ("ant", "emu"))
+    with pytest.raises(ValueError, match=r"none of the 4 classes \(ant.*: emu"):
+        evaluate(run[0], data=others)
+
+
+def test_images_that_look_otherwise_are_refused_unless_that_is_wanted(run):
+    workdir, metrics = run
+    source = weights.read_config(workdir)["data"]["eval_source"]
+    changes = {"data__augment__crop_pct": 0.5, "data__eval_source": source}
+    config = tiny.config("classify", **changes)
+    words = r"run/checkpoints/2 was trained with crop_pct=1.0, the recipe has 0.5"
+    with pytest.raises(ValueError, match=words):
+        evaluate(workdir, config)
+    other = evaluate(workdir, config, override_card=True)
+    assert other["eval/loss"] != metrics["eval/loss"]
+
+
+def test_a_checkpoint_from_before_the_cards_is_measured_too(run, tmp_path, capsys):
+    workdir, metrics = run
+    older = tmp_path / "run"
+    shutil.copytree(workdir, older)
+    shutil.rmtree(older / "checkpoints" / "2" / "card")
+    assert evaluate(older) == metrics
+    made = card.of_checkpoint(weights.restore_params(older))
+    kept = card.of_checkpoint(weights.restore_params(workdir))
+    assert made == kept | {"class_names": []} and kept["class_names"] == list(NAMES)
+    told = r"note: .* does not know the names of its classes; .*order: \['ant', 'bee'"
+    assert re.search(told, capsys.readouterr().err)
