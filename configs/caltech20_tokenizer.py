@@ -1,12 +1,13 @@
-"""VQ-VAE on 20 classes of Caltech-101 at 112 px: 7x7 tokens of 16x16 pixels.
+"""VQ-VAE on 20 classes of Caltech-101 at 96 px: 6x6 tokens of 16x16 pixels.
 
 python -m beit_jax.train --config configs/caltech20_tokenizer.py \
     --workdir runs/caltech20/tokenizer
 Images are read out of data/caltech20a.tar, which is never unpacked; its folders are
 caltech20a/{train,val}/CLASS. Point --config.data.source.path elsewhere, and
---config.data.eval_source.path too.
+--config.data.eval_source.path too. Every tenth training image is left for validation,
+here and in the recipes that follow.
 Source: VQ-VAE with EMA codebook (arXiv:1711.00937), sized for minutes on two cores.
-Result: PSNR 17.0 dB on the val split, all 256 codes in use, perplexity 207.
+Result: at 112 px PSNR 17.0 dB on the val split, all 256 codes in use.
 """
 
 from beit_jax import config as c
@@ -20,7 +21,7 @@ def get_config(arg: str = ""):
         task={"name": "tokenizer"},
         model={
             "name": "vqvae",
-            "image_size": 112,
+            "image_size": 96,
             "patch_size": 16,
             "vocab": 256,
             "code_dim": 32,
@@ -30,7 +31,7 @@ def get_config(arg: str = ""):
         },
         data={
             "batch_size": 32,
-            "source": IMAGES | {"split": "train"},
+            "source": IMAGES | {"split": "train", "part": "train"},
             "eval_source": IMAGES | {"split": "val"},
             "augment": {"min_scale": 0.2},
             "decoded_cache_gib": 1.0,

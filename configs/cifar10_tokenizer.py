@@ -3,12 +3,16 @@
 python -m beit_jax.train --config configs/cifar10_tokenizer.py \
     --workdir runs/cifar10/tokenizer
 Images are expected in data/cifar10_{train,test}.tar.gz, class folders in an archive;
-point --config.data.source.path and --config.data.eval_source.path elsewhere.
+point --config.data.source.path and --config.data.eval_source.path elsewhere. Every
+tenth training image is left for validation, here and in the recipes that follow.
 Source: VQ-VAE with EMA codebook (arXiv:1711.00937), sized for minutes on two cores.
-Result: PSNR 20.2 dB on the test split, all 512 codes in use, perplexity 461.
+Result: PSNR 20.1 dB on the test split, all 512 codes in use, perplexity 457.
 """
 
 from beit_jax import config as c
+
+IMAGES = {"name": "folder", "path": "data/cifar10_train.tar.gz"}
+TEST = {"name": "folder", "path": "data/cifar10_test.tar.gz"}
 
 
 def get_config(arg: str = ""):
@@ -27,8 +31,8 @@ def get_config(arg: str = ""):
         },
         data={
             "batch_size": 128,
-            "source": {"name": "folder", "path": "data/cifar10_train.tar.gz"},
-            "eval_source": {"name": "folder", "path": "data/cifar10_test.tar.gz"},
+            "source": IMAGES | {"part": "train"},
+            "eval_source": TEST,
             "augment": {"min_scale": 0.35},
         },
         optim={"lr": 2e-3, "warmup_steps": 100, "weight_decay": 1e-4},
