@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import track
@@ -242,12 +242,7 @@ def main(options) -> None:
 
 
 if __name__ == "__main__":
-    config_flags.DEFINE_config_file(
-        "config",
-        help_string="a recipe, FILE[:ARG]",
-        lock_config=False,
-        accept_new_attributes=True,
-    )
+    command.define_config("a recipe, FILE[:ARG]")
     flags.DEFINE_string("data", "", "a folder or an archive, instead of a recipe")
     flags.DEFINE_bool("evaluation", False, "look at the recipe's eval_source")
     flags.DEFINE_string("out", "check_data", "where report.json and sheet.png go")

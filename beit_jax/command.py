@@ -13,13 +13,18 @@ PREEMPTED = 75  # stopped by a signal after a save; the same command goes on
 UNUSABLE = 78  # a config, a checkpoint or data that cannot be used
 
 
-def define_flags(workdir_help: str, config_help: str) -> None:
-    """Defines --config FILE[:ARG], --config.KEY=VALUE, --workdir and --multihost."""
+def define_config(config_help: str) -> None:
+    """Defines --config FILE[:ARG] and --config.KEY=VALUE."""
     # Unlocked: `config.check` and the tables name what is wrong with a key, and know
     # the settings that a recipe does not list.
     config_flags.DEFINE_config_file(
         "config", help_string=config_help, lock_config=False, accept_new_attributes=True
     )
+
+
+def define_flags(workdir_help: str, config_help: str) -> None:
+    """Defines what `define_config` does, --workdir and --multihost."""
+    define_config(config_help)
     flags.DEFINE_string("workdir", None, workdir_help)
     flags.DEFINE_bool(
         "multihost", False, "call jax.distributed.initialize(): one process a host"

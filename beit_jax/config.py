@@ -8,6 +8,7 @@ before any work.
 
 import math
 import pathlib
+import runpy
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -270,6 +271,11 @@ class Plan(NamedTuple):
                 f"{plan.warmup} steps"
             )
         return plan
+
+
+def load(file: str | pathlib.Path, arg: str = "") -> ConfigDict:
+    """The recipe FILE:ARG, as the flag --config reads it."""
+    return runpy.run_path(str(file))["get_config"](arg)
 
 
 def save(config: ConfigDict, path: pathlib.Path) -> None:

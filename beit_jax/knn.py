@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 from PIL import Image
 
 from beit_jax import card, command, sharding, weights
@@ -192,12 +192,7 @@ def main(options) -> None:
 
 
 if __name__ == "__main__":
-    config_flags.DEFINE_config_file(
-        "config",
-        help_string="a recipe, FILE[:ARG], for its data",
-        lock_config=False,
-        accept_new_attributes=True,
-    )
+    command.define_config("a recipe, FILE[:ARG], for its data")
     flags.DEFINE_string("checkpoint", None, "a work directory, or one checkpoint in it")
     flags.DEFINE_string("workdir", None, "where knn.json and neighbours.png go")
     flags.DEFINE_enum(

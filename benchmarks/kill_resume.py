@@ -11,7 +11,6 @@ kills land in one. To save the seconds of imports, processes are forked after th
 
 import argparse
 import hashlib
-import importlib.util
 import os
 import pathlib
 import random
@@ -25,6 +24,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from beit_jax import config as config_lib
 from beit_jax.train import train
 from beit_jax.weights import find_step, flatten
 
@@ -40,10 +40,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 def recipe(name: str, steps: int, every_steps: int):
     """The config of `FILE[:ARG]`, its weights averaged, saved every few steps."""
     file, _, argument = name.partition(":")
-    spec = importlib.util.spec_from_file_location("recipe", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config(argument)
+    config = config_lib.load(file, argument)
     config.steps = steps
     config.optim.ema_decay = 0.9
     config.checkpoint.every_steps = every_steps

@@ -11,7 +11,6 @@ the test split is looked at once, with what was chosen.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import pathlib
@@ -25,6 +24,7 @@ import jobs
 from jobs import Job, Results
 from ml_collections import ConfigDict
 
+from beit_jax import config as config_lib
 from beit_jax.command import PREEMPTED
 from beit_jax.evaluate import evaluate
 from beit_jax.knn import knn
@@ -52,11 +52,7 @@ class Study(NamedTuple):
 
     def recipe(self, stage: str, arg: str = "", data: str = "") -> ConfigDict:
         """The recipe of a stage, on the images that are here."""
-        name = f"{data or self.data}_{stage}"
-        spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        config = module.get_config(arg)
+        config = config_lib.load(CONFIGS / f"{data or self.data}_{stage}.py", arg)
         for source in (config.data.source, config.data.eval_source):
             source.path = self.find(pathlib.Path(source.path).name)
         config.log.every_steps = 50

@@ -5,7 +5,6 @@ seeds, from the pre-trained encoder and from scratch, and prints what came out.
 """
 
 import argparse
-import importlib.util
 import pathlib
 import statistics
 import sys
@@ -16,6 +15,7 @@ from absl import logging
 from rich.console import Console
 from rich.table import Table
 
+from beit_jax import config as config_lib
 from beit_jax.command import PREEMPTED
 from beit_jax.data import sources
 from beit_jax.train import Preempted, train
@@ -26,10 +26,7 @@ SEEDS = (0, 1, 2)
 
 def recipe(name: str, data: str | None, arg: str = ""):
     """The recipe of `configs/name.py:arg`, on the images in `data` if that is given."""
-    spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config(arg)
+    config = config_lib.load(CONFIGS / f"{name}.py", arg)
     if data:
         folder = {"name": "folder", "path": data}
         labels = config.data.source.get("labels_per_class", 0)
