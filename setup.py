@@ -4,6 +4,7 @@ import pathlib
 
 from setuptools import find_packages, setup
 
+HUB = "huggingface_hub>=1,<3"
 TENSORFLOW = ">=2.18,<2.22"  # feeds data only
 LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 NOT_LINUX_X86 = "sys_platform != 'linux' or platform_machine != 'x86_64'"
@@ -21,7 +22,7 @@ setup(
         "absl-py>=2.1,<3",
         "chex>=0.1.90,<0.2",
         "flax>=0.12,<0.13",
-        "google-crc32c>=1.5,<2",  # checksums of TFRecord files
+        "google-crc32c>=1.5,<2",  # checksums of TFRecord and safetensors files
         "jax>=0.10,<0.12",
         "matplotlib>=3.9,<4",
         "ml-collections>=1.1,<2",
@@ -30,6 +31,7 @@ setup(
         "orbax-checkpoint>=0.12,<0.13",
         "pillow>=11",  # decodes and augments images as the official code does
         "rich>=14,<16",  # progress bar and tables
+        "safetensors>=0.6.1,<1",  # checks such files' headers, and writes them
         "scikit-learn>=1.5,<2",  # carries the digits of the first run
         "scipy>=1.13,<2",
         "tensorboardX>=2.6,<3",  # writes TensorBoard files without TensorFlow
@@ -39,6 +41,7 @@ setup(
     ],
     extras_require={
         "cuda": ["jax[cuda13]>=0.10,<0.12"],
+        "hub": [HUB],  # checkpoints by their names on the Hugging Face hub
         "tpu": ["jax[tpu]>=0.10,<0.12"],
         "torch": [  # peers that the parity tests compare with
             "torch>=2.6",
@@ -46,7 +49,7 @@ setup(
             "timm>=1.0.31,<2",
             "DALL-E>=0.1,<0.2",
         ],
-        "test": ["pytest>=8", "pytest-xdist>=3.6"],
-        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9"],
+        "test": ["pytest>=8", "pytest-xdist>=3.6", HUB],
+        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", HUB],
     },
 )

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from beit_jax import config as config_lib
 from beit_jax import tasks
 from beit_jax.models.pixels import PIXEL_SPACES
+from beit_jax.models.vit import Encoder
 from beit_jax.weights import Restored
 
 Card = Mapping[str, Any]
@@ -55,11 +56,36 @@ def _of_data(data: ConfigDict) -> dict[str, Any]:
 
 
 def of_checkpoint(saved: Restored) -> Card:
-    """Its card; made from its config where it was written before there were cards."""
-    if saved.card:
+    """Its card; what that does not say is made from its config.
+
+    Checkpoints from before there were cards say nothing, other projects' only the names
+    of the classes.
+    """
+    if "image_size" in saved.card:
         return saved.card
     config = config_lib.from_dict(saved.config)
-    return of(config, tasks.build(config), class_names=())
+    return of(config, tasks.build(config), class_names=()) | saved.card
+
+
+def class_names(saved: Restored, classes: int, given: Sequence[str]) -> tuple[str, ...]:
+    """The names of a checkpoint's classes: those that it knows or, without, `given`.
+
+    Raises:
+      ValueError: it knows them and they are given too, or not all of them are given.
+    """
+    known = of_checkpoint(saved)["class_names"]
+    if known and given:
+        raise ValueError(
+            f"{saved.path} knows the names of its classes ({', '.join(known[:5])}, …): "
+            "leave out --class_names"
+        )
+    names = known or given
+    if len(names) != classes:
+        raise ValueError(
+            f"{saved.path} does not know the names of its classes; give all {classes} "
+            f"by --class_names, in their order (given: {len(given)})"
+        )
+    return tuple(names)
 
 
 def check(saved: Card, now: Card, where: str) -> list[str]:
@@ -90,6 +116,26 @@ def check(saved: Card, now: Card, where: str) -> list[str]:
             f"those of the data, in their order: {_brief(now['class_names'])}"
         )
     return notes
+
+
+def doubts(saved: Restored, model: Mapping[str, Any]) -> list[str]:
+    """What a run should know that starts a `model` from these weights."""
+    name, mine = saved.config["model"].get("pixels", "half"), model["pixels"]
+    theirs, ours = PIXEL_SPACES[name], PIXEL_SPACES[mine]
+    said = []
+    if theirs != ours:
+        said.append(
+            f"{saved.path} was trained on pixels of mean {theirs.mean} and deviation "
+            f"{theirs.std}, this run shows them with {ours.mean} and {ours.std}: set "
+            f"model.pixels={name!r}, unless that is wanted"
+        )
+    eps = saved.config["model"].get("norm_eps", Encoder.norm_eps)
+    if eps != (own := model.get("norm_eps", Encoder.norm_eps)):
+        said.append(
+            f"{saved.path} was trained with norm_eps={eps}, this run has {own}: set "
+            f"model.norm_eps={eps}, unless that is wanted"
+        )
+    return said
 
 
 def check_data(saved: Restored, data: ConfigDict) -> None:

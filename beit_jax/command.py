@@ -3,7 +3,7 @@
 import pathlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 from absl import app, flags, logging
@@ -30,6 +30,33 @@ def define_flags(workdir_help: str, config_help: str) -> None:
         "multihost", False, "call jax.distributed.initialize(): one process a host"
     )
     flags.mark_flag_as_required("workdir")
+
+
+def define_class_names() -> None:
+    """Defines --class_names, to be read by `names`."""
+    flags.DEFINE_list(
+        "class_names",
+        [],
+        "A,B,C or @FILE with a name a line: the checkpoint's classes, if it does not "
+        "know their names, in their order",
+    )
+
+
+def names(flag: str, given: Sequence[str]) -> list[str]:
+    """A flag's names as they are or, of "@FILE", the lines of that file.
+
+    Raises:
+      ValueError: no such file, or no text in it.
+    """
+    if len(given) != 1 or not given[0].startswith("@"):
+        return list(given)
+    try:
+        text = pathlib.Path(given[0][1:]).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"--{flag}={given[0]} must name a text file with a name a line: {error}"
+        ) from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def run(function: Callable[..., None], arguments: tuple[str, ...] = ()) -> None:

@@ -2,7 +2,8 @@
 
 Prints the metrics of a checkpoint as JSON, on the split that its own config names, or
 of --config FILE[:ARG], or on images in class folders (or an archive of them): --data
-PATH. Classes are then found by their names, which the checkpoint knows.
+PATH. Classes are then found by their names, which the checkpoint knows or
+--class_names tells.
 
 With --out DIR also writes metrics.json, the task's pictures (of a classifier
 confusion.png and reliability.png) and its tables (per_class.csv, averages.csv, and
@@ -26,6 +27,7 @@ from ml_collections import ConfigDict
 from beit_jax import card as card_lib
 from beit_jax import command, sharding, state, tasks, weights
 from beit_jax import config as config_lib
+from beit_jax.convert.source import restore, step_of
 from beit_jax.data import pipeline
 from beit_jax.data.pipeline import EvalStream
 from beit_jax.metrics import write_report
@@ -162,7 +164,7 @@ def check_classes(task, *streams) -> None:
 
 def check_frozen(task, saved: weights.Restored) -> None:
     """Raises ValueError when frozen weights are not those that a run was trained on."""
-    now = task.frozen_from and int(task.frozen_from.name)
+    now = task.frozen_from and step_of(task.frozen_from)
     then = saved.position.get("frozen_step", now)
     if now != then:
         raise ValueError(
@@ -195,7 +197,7 @@ def load(saved: weights.Restored, task, mesh: Mesh) -> tuple[TrainState, Tree]:
     have = {"params": params, "model_state": saved.model_state}
     weights.check_fit(have, nn.unbox(boxed), str(saved.path))
     have = jax.device_put(have, sharding.shardings_of(boxed, mesh))
-    step = jnp.asarray(int(saved.path.name), jnp.int32)
+    step = jnp.asarray(saved.step, jnp.int32)
     frozen = jax.device_put(task.load_frozen(), sharding.replicated(mesh))
     return TrainState(step=step, opt_state=None, ema=None, **have), frozen
 
@@ -223,29 +225,34 @@ def evaluate(
     data: str = "",
     out: str = "",
     override_card: bool = False,
+    class_names: Sequence[str] = (),
 ) -> dict[str, float]:
     """Metrics of a checkpoint over all of its config's `data.eval_source`.
 
     Args:
-      path: a work directory, its checkpoints/, or one step in it.
+      path: any checkpoint, see convert/source.py.
       config: instead of the one that the checkpoint carries.
       data: images in class folders, or an archive of them, instead of the eval_source.
       out: a folder for what there is to see besides; "": none.
       override_card: let images look otherwise than the checkpoint's card says.
+      class_names: in the order of the logits, of a checkpoint that does not know them.
 
     Raises:
       ValueError: no checkpoint, one that does not fit, or nothing to evaluate on.
     """
-    saved = weights.restore_params(path)
-    card = card_lib.of_checkpoint(saved)
+    saved = restore(path)
     config = (config or own_config(saved)).copy_and_resolve_references()
+    config_lib.check(config)
+    task = tasks.build(config)
+    card = card_lib.of_checkpoint(saved)
+    if class_names:
+        names = card_lib.class_names(saved, task.classes, class_names)
+        card = card | {"class_names": list(names)}
     if data:
         source = {"name": "folder", "class_names": tuple(card["class_names"])}
         config.data.eval_source = ConfigDict(source | {"path": data})
-    config_lib.check(config)
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch_size(config.data.batch_size, mesh)
-    task = tasks.build(config)
     stream = stream_of(saved, config, task, None if override_card else card)
     now, frozen = load(saved, task, mesh)
     with jax.set_mesh(mesh):
@@ -274,6 +281,7 @@ def main(options) -> None:
         options.data,
         options.out,
         options.override_card,
+        command.names("class_names", options.class_names),
     )
     print(json.dumps(metrics, indent=2))
 
@@ -284,8 +292,9 @@ if __name__ == "__main__":
     flags.DEFINE_bool(
         "override_card", False, "let images look otherwise than in training"
     )
+    command.define_class_names()
     command.define_flags(
-        "a run's work directory, or one checkpoint in it",
+        "a run's work directory, or any other checkpoint",
         "a recipe, FILE[:ARG], instead of the checkpoint's own config",
     )
     command.run(main)

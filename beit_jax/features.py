@@ -63,8 +63,8 @@ def encoder_of(saved: weights.Restored) -> tuple[Encoder, tuple[int, int], Pixel
     """
     if not has_encoder(saved):
         raise ValueError(
-            f"{saved.path} is of a run of task {saved.config['task']['name']!r}, which "
-            "has no BEiT encoder; name one of pre-training or of fine-tuning"
+            f"{saved.path} is of task {saved.config['task']['name']!r}, which has no "
+            "BEiT encoder; name one of pre-training or of fine-tuning"
         )
     return encoders.build(
         config_lib.from_dict(saved.config),

@@ -3,7 +3,8 @@
 Tells the classes of the images of data.eval_source by those of data.source, with the
 features of every block of an encoder; nothing is trained. Writes knn.json and
 neighbours.png to --workdir. Encoder and pixel space are the checkpoint's; the data are
-a recipe's with --config, else the checkpoint's.
+a recipe's with --config, else the checkpoint's. `--checkpoint untrained` is the
+control: random weights of the recipe's model.
 
     python -m beit_jax.knn --checkpoint runs/cifar10/pretrain \
         --config configs/cifar10_finetune.py:all_labels --workdir runs/cifar10/knn
@@ -14,6 +15,7 @@ import json
 import pathlib
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,11 +23,14 @@ from absl import flags
 from ml_collections import ConfigDict
 from PIL import Image
 
-from beit_jax import card, command, sharding, weights
+from beit_jax import card, command, sharding
 from beit_jax import config as config_lib
 from beit_jax.charts import neighbours as chart
+from beit_jax.convert.source import restore
 from beit_jax.features import Bank, fill, freeze, splits
+from beit_jax.targets.tokens import UNTRAINED
 from beit_jax.tasks import encoders
+from beit_jax.weights import Restored
 
 _SIMILARITIES = 2**26  # of queries to images, computed in one go: 256 MiB
 _SHOWN = 8  # queries in the picture, and neighbours of each
@@ -104,6 +109,19 @@ def picture(memory: Bank, queries: Bank, block: int, k: int) -> np.ndarray:
     )
 
 
+def untrained(config: ConfigDict | None) -> Restored:
+    """The encoder of a fine-tuning recipe, with random weights from its seed."""
+    if config is None:
+        raise ValueError(
+            f"{UNTRAINED!r} are random weights of a recipe's model: give --config"
+        )
+    encoder, size, _ = encoders.build(config, final_norm=False)
+    image = jnp.zeros((1, *size, 3))
+    made = nn.unbox(jax.jit(encoder.init)(jax.random.key(config.seed), image))
+    params = {"encoder": made["params"]}
+    return Restored(pathlib.Path(UNTRAINED), params, {}, config.to_dict(), {}, {})
+
+
 def knn(
     path: str | pathlib.Path,
     config: ConfigDict | None = None,
@@ -118,8 +136,8 @@ def knn(
     The features of both splits are held in memory: blocks x images x F floats.
 
     Args:
-      path: a work directory, its checkpoints/, or one step in it.
-      config: whose `data` to use instead of the checkpoint's.
+      path: any checkpoint, see convert/source.py, or "untrained".
+      config: whose `data` to use instead of the checkpoint's; untrained, its model too.
       workdir: for knn.json and neighbours.png; None: nothing is written.
       features: one of `encoders.FEATURES`.
       k: neighbours that vote.
@@ -133,7 +151,7 @@ def knn(
     Raises:
       ValueError: settings, a checkpoint or data that cannot be used.
     """
-    saved = weights.restore_params(path)
+    saved = untrained(config) if path == UNTRAINED else restore(path)
     mesh = sharding.make_mesh({"data": -1})
     encoder = freeze(saved, features, mesh)
     config = config or config_lib.from_dict(saved.config)
@@ -193,7 +211,9 @@ def main(options) -> None:
 
 if __name__ == "__main__":
     command.define_config("a recipe, FILE[:ARG], for its data")
-    flags.DEFINE_string("checkpoint", None, "a work directory, or one checkpoint in it")
+    flags.DEFINE_string(
+        "checkpoint", None, "a run's work directory, any other checkpoint, or untrained"
+    )
     flags.DEFINE_string("workdir", None, "where knn.json and neighbours.png go")
     flags.DEFINE_enum(
         "features", "concat", encoders.FEATURES, "what stands for an image"

@@ -33,6 +33,7 @@ from ml_collections import ConfigDict
 
 from beit_jax import card as card_lib
 from beit_jax import command, features, predictions, sharding, tasks, weights
+from beit_jax.convert.source import restore
 from beit_jax.data import pipeline, sources
 from beit_jax.data.sources.images import Images
 from beit_jax.evaluate import compiled, load, own_config
@@ -67,7 +68,7 @@ def predict(
             print(one.name, one.problem or one.found["label"][0])
 
     Args:
-      checkpoint: a work directory, its checkpoints/, or one step in it.
+      checkpoint: any checkpoint, see convert/source.py.
       images: folders, archives and image files.
       what: one of predictions.FILES; no task gives all of them.
       batch_size: images at once, which changes but speed and memory; 0: PER_DEVICE on
@@ -79,7 +80,7 @@ def predict(
       ValueError: no checkpoint, no images, or a checkpoint that does not give `what`.
     """
     source = Images([str(path) for path in images])
-    saved = weights.restore_params(checkpoint)
+    saved = restore(checkpoint)
     config = own_config(saved)
     mesh = sharding.make_mesh(config.mesh)
     config.data.batch_size = batch_size or _enough(source.info.num_examples, mesh)
@@ -123,7 +124,9 @@ def _by_task(
             f"{saved.path} is of task {config.task.name!r}, which gives "
             f"{', '.join((*task.outputs, *more)) or 'nothing'}, not {what}"
         )
-    names = _class_names(saved, task, class_names) if what == "labels" else ()
+    names = ()
+    if what == "labels":
+        names = card_lib.class_names(saved, task.classes, class_names)
     now, frozen = load(saved, task, mesh)
     step = compiled(functools.partial(task.predict, what), mesh, config.seed)
 
@@ -132,25 +135,6 @@ def _by_task(
         return _ranked(found["log_probability"], names) if names else found
 
     return find, task.example_spec
-
-
-def _class_names(
-    saved: weights.Restored, task, given: Sequence[str]
-) -> tuple[str, ...]:
-    """The checkpoint's or, where it knows none, those given."""
-    known = card_lib.of_checkpoint(saved)["class_names"]
-    if known and given:
-        raise ValueError(
-            f"{saved.path} knows the names of its classes ({', '.join(known[:5])}, …): "
-            "leave out --class_names"
-        )
-    names = known or given
-    if len(names) != task.classes:
-        raise ValueError(
-            f"{saved.path} does not know the names of its classes; give all "
-            f"{task.classes} by --class_names, in their order (given: {len(given)})"
-        )
-    return tuple(names)
 
 
 def _enough(images: int, mesh: Mesh) -> int:
@@ -216,7 +200,7 @@ def main(options, *images: str) -> None:
         [*options.images, *images],
         what,
         options.batch_size,
-        options.class_names,
+        command.names("class_names", options.class_names),
         patch,
     )
     settings = {
@@ -238,7 +222,7 @@ def main(options, *images: str) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string(
-        "checkpoint", None, "a run's work directory, or one checkpoint in it"
+        "checkpoint", None, "a run's work directory, or any other checkpoint"
     )
     flags.DEFINE_list("images", [], "folders, archives, image files: PATH[,PATH...]")
     flags.DEFINE_enum("what", "labels", [*predictions.FILES], "what to find")
@@ -246,7 +230,7 @@ if __name__ == "__main__":
     flags.DEFINE_bool("overwrite", False, "replace what an earlier command wrote")
     flags.DEFINE_integer("batch_size", 0, f"0: up to {PER_DEVICE} images a device")
     flags.DEFINE_integer("top", 5, "labels: so many likeliest classes", lower_bound=1)
-    flags.DEFINE_list("class_names", [], "labels: if the checkpoint does not know them")
+    command.define_class_names()
     flags.DEFINE_list("blocks", [], "features, attention: which, 0,11 say; else all")
     flags.DEFINE_list("patch", [], "attention: ROW,COLUMN of a patch, from 0")
     flags.mark_flag_as_required("checkpoint")

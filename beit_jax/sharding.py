@@ -113,6 +113,20 @@ def check_batch_size(size: int, mesh: Mesh, parts: int = 1) -> None:
         )
 
 
+def batch_spec(
+    spec: Mapping[str, tuple], mesh: Mesh
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Name -> (shape, dtype) of a global batch -> what `put_batch` will give.
+
+    Sharded alike, so that a step that was traced for it need not be traced again.
+    """
+    sharding = batch_sharding(mesh)
+    return {
+        name: jax.ShapeDtypeStruct(*form, sharding=sharding)
+        for name, form in spec.items()
+    }
+
+
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """This host's slice of a global batch -> global arrays over data and fsdp.
 

@@ -27,6 +27,7 @@ from beit_jax import (
 from beit_jax import config as config_lib
 from beit_jax.alarms import Alarms, of_settings
 from beit_jax.config import Plan
+from beit_jax.convert.source import restore, step_of
 from beit_jax.data import pipeline
 from beit_jax.evaluate import (
     Evaluator,
@@ -76,8 +77,9 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
         "digest_of_names_and_labels": stream.info.digest,
     }
     notes = unused_settings(config, plan, steps_per_epoch, stream.spec)
+    doubts = []
     if task.frozen_from:
-        position["frozen_step"] = int(task.frozen_from.name)
+        position["frozen_step"] = step_of(task.frozen_from)
         notes.append(f"frozen weights from {task.frozen_from}")
 
     with (
@@ -86,7 +88,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
         Meter(config.task.name, plan.total, quiet or shard[0] > 0) as meter,
         StopSignal() as stop,
     ):
-        spec = {k: jax.ShapeDtypeStruct(*v) for k, v in stream.spec.items()}
+        spec = sharding.batch_spec(stream.spec, mesh)
         now, shardings, tx = state.create(task, config, plan, mesh, spec)
         now, told = run.restore(now, shardings, position)
         notes += told
@@ -95,7 +97,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
             meter.say(f"{workdir} is complete at step {first}")
             return read_last(workdir, "eval/")
         if first == 0 and config.init_from:
-            now, report = warm_start(config, task, now)
+            now, report, doubts = warm_start(config, task, now)
             notes.append(report)
         frozen = jax.device_put(task.load_frozen(), sharding.replicated(mesh))
         update = make_update(task, tx, config, plan, shardings, mesh)
@@ -107,7 +109,8 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
 
         with Writer(workdir, first, enabled=shard[0] == 0) as writer:
             alarms = listen(task, config, plan, workdir)
-            warn(of_settings(config.optim, plan, now.params), first, writer, meter)
+            doubts += of_settings(config.optim, plan, now.params)
+            warn(doubts, first, writer, meter)
             window, metrics = [], {}
             meter.speed(first, config.data.batch_size)
             for step, batch in enumerate(stream.batches(first, shard), first + 1):
@@ -202,23 +205,23 @@ def warn(sentences: Iterable[str], step: int, writer, meter) -> None:
         meter.say(f"WARNING: {sentence}")
 
 
-def warm_start(config: ConfigDict, task, fresh: TrainState) -> tuple[TrainState, str]:
-    """A fresh state with the weights of `config.init_from`, and a report.
+def warm_start(
+    config: ConfigDict, task, fresh: TrainState
+) -> tuple[TrainState, str, list[str]]:
+    """A fresh state with the weights of `config.init_from`, a report, and warnings.
 
     Weights are the parameters and what else a model carries: the codes of a tokenizer.
     """
-    other = weights.restore_params(config.init_from)
+    other = restore(config.init_from)
     given = task.adapt(other.params, other.config["model"]) | other.model_state
     have, report = weights.merge(
         fresh.params | fresh.model_state, given, config.init_fresh, other.path
     )
     params = {name: have[name] for name in fresh.params}
     model_state = {name: have[name] for name in fresh.model_state}
-    pixels, theirs = config.model.pixels, other.config["model"].get("pixels", "half")
-    if pixels != theirs:
-        report += f"; they saw pixels in {theirs!r}, this run shows {pixels!r}"
     ema = None if fresh.ema is None else jax.tree.map(jnp.copy, params)
-    return fresh.replace(params=params, model_state=model_state, ema=ema), report
+    now = fresh.replace(params=params, model_state=model_state, ema=ema)
+    return now, report, card_lib.doubts(other, config.model)
 
 
 def digest(task, window: list, step: int) -> dict[str, float]:

@@ -18,6 +18,8 @@ from beit_jax.tables import nearest
 
 Tree = Any
 
+COMMITTED = "commit_success.txt"  # is in the directory of every whole step
+
 HANDLERS = {
     "state": ocp.PyTreeCheckpointHandler,
     "position": ocp.JsonCheckpointHandler,
@@ -36,15 +38,23 @@ def flatten(tree: Tree) -> dict[str, Any]:
     return {name_of(p): x for p, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def open_manager(directory: pathlib.Path, **options: Any) -> ocp.CheckpointManager:
-    """Orbax over the steps below `directory`; only committed ones count."""
+def open_manager(
+    directory: pathlib.Path, compress: bool = True, **options: Any
+) -> ocp.CheckpointManager:
+    """Orbax over the steps below `directory`; only committed ones count.
+
+    Args:
+      compress: what is saved; without, a save takes less memory.
+    """
+    handlers = {name: handler() for name, handler in HANDLERS.items()}
+    handlers["state"] = HANDLERS["state"](use_compression=compress)
     mode = ocp.options.AtomicityMode.COMMIT_FILE
     return ocp.CheckpointManager(
         directory,
         options=ocp.CheckpointManagerOptions(
             atomicity_options=ocp.options.AtomicityOptions(mode=mode), **options
         ),
-        item_handlers={name: handler() for name, handler in HANDLERS.items()},
+        item_handlers=handlers,
     )
 
 
@@ -84,12 +94,13 @@ def _form(leaf: Any) -> str:
 class Restored(NamedTuple):
     """What another run's checkpoint gives; arrays on the host."""
 
-    path: pathlib.Path  # of the step
+    path: pathlib.Path  # of the step, or of another project's file or folder
     params: Tree  # the running average where the run kept one
     model_state: Tree
     config: dict[str, Any]
     position: dict[str, Any]  # in the data, and the tokenizer's step
     card: dict[str, Any]  # {} before there were any: see card.of_checkpoint
+    step: int = 0  # of the optimizer; 0 if another project's
 
 
 def find_step(path: str | pathlib.Path) -> pathlib.Path:
@@ -102,12 +113,10 @@ def find_step(path: str | pathlib.Path) -> pathlib.Path:
       ValueError: there is none.
     """
     path = pathlib.Path(path).expanduser().resolve()
-    if path.name.isdigit() and (path / "commit_success.txt").exists():
+    if path.name.isdigit() and (path / COMMITTED).exists():
         return path
     parent = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    steps = [
-        p.parent for p in parent.glob("*/commit_success.txt") if p.parent.name.isdigit()
-    ]
+    steps = [p.parent for p in parent.glob(f"*/{COMMITTED}") if p.parent.name.isdigit()]
     if not steps:
         raise ValueError(
             f"no checkpoint in {path}; name a work directory, its checkpoints/ or one "
@@ -151,6 +160,7 @@ def restore_params(path: str | pathlib.Path) -> Restored:
         saved["config"],
         saved["position"],
         saved.get("card", {}),
+        int(step.name),
     )
 
 
@@ -175,7 +185,7 @@ def save_params(
     directory = pathlib.Path(workdir).expanduser().resolve() / "checkpoints"
     state = {"step": np.int32(0), "params": params, "opt_state": {}, "ema": None}
     state |= {"model_state": model_state}
-    with open_manager(directory) as manager:
+    with open_manager(directory, compress=False) as manager:
         if manager.all_steps():
             raise ValueError(f"{directory} has checkpoints; name an empty directory")
         manager.save(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from beit_jax import card, sharding, weights
+from beit_jax import card, command, sharding, weights
 from beit_jax.evaluate import Evaluator, evaluate
 from beit_jax.state import TrainState
 from beit_jax.tasks.base import Defaults
@@ -42,6 +42,15 @@ def run(tmp_path_factory, quick_to_compile):
         "classify", steps=2, data__source=source, data__eval_source=source
     )
     return root / "run", train(config, root / "run", quiet=True)
+
+
+@pytest.fixture(scope="module")
+def nameless(run, tmp_path_factory):
+    """The same work directory from before there were cards: without names."""
+    older = tmp_path_factory.mktemp("older") / "run"
+    shutil.copytree(run[0], older)
+    shutil.rmtree(older / "checkpoints" / "2" / "card")
+    return older
 
 
 def read(path) -> list[dict[str, str]]:
@@ -126,14 +135,38 @@ def test_images_that_look_otherwise_are_refused_unless_that_is_wanted(run):
     assert other["eval/loss"] != metrics["eval/loss"]
 
 
-def test_a_checkpoint_from_before_the_cards_is_measured_too(run, tmp_path, capsys):
+def test_a_checkpoint_from_before_the_cards_is_measured_too(run, nameless, capsys):
     workdir, metrics = run
-    older = tmp_path / "run"
-    shutil.copytree(workdir, older)
-    shutil.rmtree(older / "checkpoints" / "2" / "card")
-    assert evaluate(older) == metrics
-    made = card.of_checkpoint(weights.restore_params(older))
+    assert evaluate(nameless) == metrics
+    made = card.of_checkpoint(weights.restore_params(nameless))
     kept = card.of_checkpoint(weights.restore_params(workdir))
     assert made == kept | {"class_names": []} and kept["class_names"] == list(NAMES)
     told = r"note: .* does not know the names of its classes; .*order: \['ant', 'bee'"
     assert re.search(told, capsys.readouterr().err)
+
+
+def test_names_are_given_to_a_checkpoint_that_does_not_know_its_own(run, nameless):
+    """And mean what its own would: those classes, in the order of the logits."""
+    own = weights.read_config(run[0])["data"]["source"]["path"]
+    assert evaluate(nameless, data=own, class_names=NAMES) == run[1]
+    turned = evaluate(nameless, data=own, class_names=NAMES[::-1])
+    assert turned["eval/loss"] != run[1]["eval/loss"]
+    with pytest.raises(ValueError, match=r"class_names=\['dog', 'cat'.*'cat', 'dog'\]"):
+        evaluate(nameless, class_names=NAMES[::-1])
+
+
+def test_names_that_are_known_or_too_few_are_refused(run, nameless):
+    with pytest.raises(ValueError, match=r"\(ant, bee.*leave out --class_names"):
+        evaluate(run[0], class_names=NAMES)
+    with pytest.raises(ValueError, match=r"give all 4 by --class_names.*given: 2"):
+        evaluate(nameless, class_names=NAMES[:2])
+
+
+def test_names_come_from_the_lines_of_a_file_too(tmp_path):
+    file = tmp_path / "names.txt"
+    file.write_text("tench, Tinca tinca\n great white shark\n\n", encoding="utf-8")
+    given = command.names("class_names", [f"@{file}"])
+    assert given == ["tench, Tinca tinca", "great white shark"]
+    assert command.names("class_names", NAMES) == list(NAMES)
+    with pytest.raises(ValueError, match="--class_names=@none.txt must name a text"):
+        command.names("class_names", ["@none.txt"])

@@ -101,6 +101,18 @@ def test_the_batch_size_changes_nothing(checkpoint, tmp_path):
         assert picture.height > 1.5 * picture.width  # 8 queries, 3 neighbours
 
 
+def test_untrained_is_the_recipes_network_with_random_weights_of_its_seed():
+    def kernel(seed):
+        params = knn.untrained(tiny.config("classify", seed=seed)).params
+        return np.asarray(params["encoder"]["patch_embed"]["proj"]["kernel"])
+
+    assert kernel(0).shape == (8, 8, 3, 32)
+    assert (kernel(0) == kernel(0)).all() and (kernel(0) != kernel(1)).any()
+    assert len(knn.knn("untrained", tiny.config("classify"), k=3)["top1"]) == 2
+    with pytest.raises(ValueError, match="'untrained' are random .* give --config"):
+        knn.knn("untrained")
+
+
 def test_every_image_is_nearest_to_itself(checkpoint):
     recipe = tiny.config("classify")
     recipe.data.eval_source = recipe.data.source

@@ -26,7 +26,7 @@ RECIPES = sorted(CONFIGS.glob("*.py"))
 QUICKSTART = ["digits_tokenizer", "digits_pretrain", "digits_finetune"]
 # Those whose training is that of another recipe, but for numbers.
 TWINS = ["beit_cifar100", "beit_intermediate", "digits_probe", "caltech20_tokenizer"]
-TWINS += ["caltech20_pretrain", "caltech20_finetune", "caltech20_probe"]
+TWINS += ["dalle_dvae", "caltech20_pretrain", "caltech20_finetune", "caltech20_probe"]
 TRAINED = [p.stem for p in RECIPES if p.stem not in {*QUICKSTART, *TWINS}]
 PICTURES = {
     "tokenizer": ["reconstruction"],

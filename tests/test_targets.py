@@ -82,6 +82,12 @@ def test_what_is_wanted_can_be_painted(name):
     assert picture.shape == images.shape and picture.dtype == jnp.uint8
 
 
+def test_an_encoder_alone_paints_grey():
+    target, frozen, images, wanted = made("tokens")
+    frozen = {"params": {"encoder": frozen["params"]["encoder"]}}
+    assert (target.paint(frozen, wanted, images) == 128).all()
+
+
 @pytest.mark.parametrize("normalize", [False, True])
 def test_painting_pixels_gives_the_image_back(normalize):
     images = made("pixels")[2]
@@ -195,7 +201,7 @@ def test_the_tokenizer_computes_in_the_dtype_asked_for(dtype):
 
 def test_a_run_of_another_task_is_no_tokenizer(tmp_path):
     save(tmp_path, tiny.config("classify"), {"head": np.zeros(3)}, {})
-    with pytest.raises(ValueError, match="a run of task 'classify'; the target needs"):
+    with pytest.raises(ValueError, match="is of task 'classify'; the target needs"):
         Tokens(GRID, PATCH, str(tmp_path))
 
 

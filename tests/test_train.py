@@ -1,7 +1,9 @@
 """The loop: stopping, going on, starting from other weights, and going wrong."""
 
+import functools
 import os
 import re
+import shutil
 import signal
 
 import numpy as np
@@ -31,6 +33,19 @@ def run(workdir, task="classify", quiet=True, **changes):
     """Trains without evaluation, unless `changes` ask for it."""
     changes = {"data__eval_source": {}} | changes
     return train(tiny.config(task, **changes), workdir, quiet)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, quick_to_compile):
+    """Task -> the work directory of its `run`, made once: to be read, or copied."""
+
+    @functools.cache
+    def workdir(task):
+        path = tmp_path_factory.mktemp(task) / "run"
+        run(path, task)
+        return path
+
+    return workdir
 
 
 @pytest.mark.parametrize("task", tiny.TASKS)
@@ -115,29 +130,30 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     ],
     ids=["batch size", "learning rate", "data"],
 )
-def test_going_on_with_other_settings_is_refused(change, words, tmp_path):
-    run(tmp_path)
-    before = tiny.fingerprint(tmp_path)
+def test_going_on_with_other_settings_is_refused(change, words, finished):
+    before = tiny.fingerprint(finished("classify"))
     words = re.escape(f"was written with {words}")
     with pytest.raises(ValueError, match=words + ".*To go on.*init_from"):
-        run(tmp_path, **change)
-    assert tiny.fingerprint(tmp_path) == before
+        run(finished("classify"), **change)
+    assert tiny.fingerprint(finished("classify")) == before
 
 
-def test_a_complete_run_goes_on_when_given_more_steps(tmp_path, capsys):
-    run(tmp_path)
-    run(tmp_path, steps=7, quiet=False)
+def test_a_complete_run_goes_on_when_given_more_steps(finished, tmp_path, capsys):
+    workdir = shutil.copytree(finished("classify"), tmp_path / "run")
+    run(workdir, steps=7, quiet=False)
     assert "steps=7 instead of 6: the schedule changes" in capsys.readouterr().out
-    assert tiny.saved_steps(tmp_path) == [7]
-    assert [line["step"] for line in tiny.lines(tmp_path)] == [2, 4, 6, 7]
+    assert tiny.saved_steps(workdir) == [7]
+    assert [line["step"] for line in tiny.lines(workdir)] == [2, 4, 6, 7]
 
 
 def test_fine_tuning_starts_from_the_averaged_weights(tmp_path, capsys):
     run(tmp_path / "pretrain", "pretrain")
-    start = {"init_from": str(tmp_path / "pretrain")}
+    start = {"init_from": str(tmp_path / "pretrain"), "model__pixels": "imagenet"}
     run(tmp_path / "finetune", quiet=False, optim__lr=0.0, optim__min_lr=0.0, **start)
 
-    note = re.search("note: from .*", capsys.readouterr().out)[0]
+    out = capsys.readouterr().out
+    assert re.search("WARNING: .*pretrain/checkpoints/6 was trained on pixels of", out)
+    note = re.search("note: from .*", out)[0]
     taken, fresh, left = note.split("; ")
     assert re.search(r"pretrain/checkpoints/6: took [1-9]\d* parameters", taken)
     assert fresh.startswith("fresh: ") and "head/kernel" in fresh
@@ -151,12 +167,12 @@ def test_fine_tuning_starts_from_the_averaged_weights(tmp_path, capsys):
     np.testing.assert_array_equal(copies, np.stack([table, table]))
 
 
-def test_a_tokenizer_trains_on_with_the_codes_of_another(tmp_path):
-    run(tmp_path / "first", "tokenizer")
+def test_a_tokenizer_trains_on_with_the_codes_of_another(finished, tmp_path):
+    first = finished("tokenizer")
     still = {"optim__lr": 0.0, "optim__min_lr": 0.0, "model__decay": 1.0}
-    still |= {"model__restart_below": 0.0, "init_from": str(tmp_path / "first")}
-    run(tmp_path / "second", "tokenizer", **still)
-    have, want = tiny.arrays(tmp_path / "second"), tiny.arrays(tmp_path / "first")
+    still |= {"model__restart_below": 0.0, "init_from": str(first)}
+    run(tmp_path, "tokenizer", **still)
+    have, want = tiny.arrays(tmp_path), tiny.arrays(first)
     name = "model_state/codebook/quantizer/cluster_size"
     np.testing.assert_array_equal(have[name], want[name])
     assert (want[name] != 1).any()
@@ -171,9 +187,8 @@ def test_a_run_is_measured_at_another_size(tmp_path):
     assert larger["eval/loss"] != metrics["eval/loss"]
 
 
-def test_a_run_is_not_measured_with_a_tokenizer_that_trained_on(tmp_path):
-    tokenizer = tmp_path / "tokenizer"
-    run(tokenizer, "tokenizer")
+def test_a_run_is_not_measured_with_a_tokenizer_that_trained_on(finished, tmp_path):
+    tokenizer = shutil.copytree(finished("tokenizer"), tmp_path / "tokenizer")
     target = {"name": "tokens", "checkpoint": str(tokenizer)}
     test = {"data__eval_source": {"name": "synthetic", "num_examples": 12}}
     run(tmp_path / "run", "pretrain", task__target=target, **test)
@@ -183,9 +198,8 @@ def test_a_run_is_not_measured_with_a_tokenizer_that_trained_on(tmp_path):
         evaluate(tmp_path / "run")
 
 
-def test_weights_that_do_not_fit_are_named_with_both_shapes(tmp_path):
-    run(tmp_path / "small")
-    start = {"init_from": str(tmp_path / "small")}
+def test_weights_that_do_not_fit_are_named_with_both_shapes(finished, tmp_path):
+    start = {"init_from": str(finished("classify"))}
     with pytest.raises(ValueError) as error:
         run(tmp_path / "large", model__dim=64, **start)
     assert "encoder/cls_token: have [1, 1, 32], want [1, 1, 64]" in str(error.value)
@@ -197,12 +211,11 @@ def test_weights_that_do_not_fit_are_named_with_both_shapes(tmp_path):
     assert tiny.arrays(tmp_path / "seven")["params/head/kernel"].shape[1] == 7
 
 
-def test_frozen_weights_are_never_saved(tmp_path):
-    tokenizer = tmp_path / "tokenizer"
-    run(tokenizer, "tokenizer")
+def test_frozen_weights_are_never_saved(finished, tmp_path):
+    tokenizer = finished("tokenizer")
     target = {"name": "tokens", "checkpoint": str(tokenizer)}
-    run(tmp_path / "run", "pretrain", task__target=target)
-    saved = tiny.arrays(tmp_path / "run")
+    run(tmp_path, "pretrain", task__target=target)
+    saved = tiny.arrays(tmp_path)
     kinds = {"/".join(path.split("/")[:2]) for path in saved if path != "step"}
     assert {kind for kind in kinds if not kind.startswith("opt_state")} == {
         f"{part}/{name}"

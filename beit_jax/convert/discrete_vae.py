@@ -1,15 +1,28 @@
-"""Names in the state dicts of the "customized" discrete VAE of BEiT's code."""
+"""The "customized" discrete VAE of BEiT's code, names after its modeling_discrete_vae.
 
-from beit_jax.convert.rules import ANY_CONV, CONV_TRANSPOSE, SAME, Op, Row
+Its files have the state dict under "weights".
+"""
+
+import re
+from collections.abc import Mapping
+
+from beit_jax.convert import rules, tokenizers
+from beit_jax.convert.files import Found
+from beit_jax.convert.rules import Foreign, Hints, Op, Row, Understood
+from beit_jax.models.discrete_vae import DiscreteVAE
+from beit_jax.weights import Restored
+
+DIALECTS = ("official",)
+CODES, FIRST = "codebook.weight", "encoder.0.0.weight"
 
 
 def rows(patch_size: int = 8, res_blocks: int = 1) -> list[Row]:
     """The table of a `models.discrete_vae.DiscreteVAE` of these sizes."""
     stages = patch_size.bit_length() - 1
-    table: list[Row] = [("codebook.weight", "decoder/codebook/kernel", SAME)]
+    table: list[Row] = [(CODES, "params/decoder/codebook/kernel", rules.SAME)]
     for net, resize, op in (
-        ("encoder", "down", ANY_CONV),
-        ("decoder", "up", CONV_TRANSPOSE),
+        ("encoder", "down", rules.ANY_CONV),
+        ("decoder", "up", rules.CONV_TRANSPOSE),
     ):
         for stage in range(1, stages + 1):
             at = (stage - 1) * (1 + res_blocks)
@@ -23,6 +36,44 @@ def rows(patch_size: int = 8, res_blocks: int = 1) -> list[Row]:
     return table
 
 
-def _conv(theirs: str, ours: str, op: Op = ANY_CONV) -> list[Row]:
-    weight = (f"{theirs}.weight", f"{ours}/kernel", op)
-    return [weight, (f"{theirs}.bias", f"{ours}/bias", SAME)]
+def _conv(theirs: str, ours: str, op: Op = rules.ANY_CONV) -> list[Row]:
+    weight = (f"{theirs}.weight", f"params/{ours}/kernel", op)
+    return [weight, (f"{theirs}.bias", f"params/{ours}/bias", rules.SAME)]
+
+
+def recognise(state: Mapping[str, rules.Array]) -> str:
+    """ "official", or "" for none."""
+    return "official" if CODES in state and FIRST in state else ""
+
+
+def understand(found: Found, dialect: str, hints: Hints) -> Understood:
+    """See convert/formats.py.
+
+    Raises:
+      ValueError: arrays of other shapes than such a network has.
+    """
+    vocab, code_dim = tokenizers.shape(found, CODES, 2)
+    halvings, blocks = (
+        sum(bool(re.fullmatch(pattern, name)) for name in found.state)
+        for pattern in (r"encoder\.\d+\.0\.weight", r"encoder\.\d+\.net\.0\.weight")
+    )
+    model = {
+        "name": "discrete_vae",
+        "vocab": vocab,
+        "code_dim": code_dim,
+        "hidden": tokenizers.shape(found, FIRST, 4)[0],
+        "patch_size": 1 << halvings,
+        "res_blocks": blocks // halvings,
+        "image_size": 14 << halvings,
+        "pixels": "half",
+    }
+    table = rows(model["patch_size"], model["res_blocks"])
+    made = tokenizers.understood(table, model, hints)
+    made.sections["task"]["objective"] = {"likelihood": "mse"}  # DALL-E's needs stats
+    return made
+
+
+def foreign(saved: Restored, dialect: str) -> Foreign:
+    """See convert/formats.py."""
+    sizes = tokenizers.settings(saved, DiscreteVAE, ("patch_size", "res_blocks"))
+    return Foreign(rows(**sizes), notes=tokenizers.pixel_notes(saved, "half"))

@@ -1,126 +1,101 @@
-"""PyTorch checkpoints of DeepMind's VQ-VAE, with EMA codebook: names and settings."""
+"""DeepMind's VQ-VAE in PyTorch, with a codebook of moving averages."""
 
-import pathlib
-import pickle
-import zipfile
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from beit_jax.convert.rules import CONV, CONV_TRANSPOSE, SAME, Op, Row, Tree, read
+from beit_jax.convert import rules, tokenizers
+from beit_jax.convert.files import Found
+from beit_jax.convert.rules import Foreign, Hints, Op, Row, Understood
+from beit_jax.models.vqvae import VQVAE
+from beit_jax.weights import Restored
 
-CODEBOOK = "codebook/quantizer/embedding"
+DIALECTS = ("official",)
+CODES = "vq_vae.codebook.weight"
 BLOCK = "{net}._blocks.residual.residual_blocks.residual_{i}._block.conv_{conv}.weight"
+# What such a network is among ours.
+KIND = {"network": "convolutions", "patch_size": 4, "learning": "ema", "l2_norm": False}
 
 
 def rows(res_blocks: int = 2) -> list[Row]:
-    """The table of a `models.vqvae.VQVAE` of network "convolutions", patch_size 4.
-
-    Ours are paths in {"params": ..., "codebook": ...}.
-    """
-    table: list[Row] = [("vq_vae.codebook.weight", CODEBOOK, SAME)]
-    table += _conv("encoder._blocks.conv_1", "encoder/down_2", CONV)
-    table += _conv("encoder._blocks.conv_2", "encoder/down_4", CONV)
-    table += _conv("encoder._blocks.conv_3", "encoder/conv3x3", CONV)
-    table += _conv("pre_vq_conv", "encoder/to_code", CONV)
-    table += _conv("decoder._blocks.conv_1", "decoder/from_code", CONV)
-    table += _conv("decoder._blocks.conv_t_1", "decoder/up_2", CONV_TRANSPOSE)
-    table += _conv("decoder._blocks.conv_t_2", "decoder/up_1", CONV_TRANSPOSE)
+    """The table of a `models.vqvae.VQVAE` of this KIND."""
+    table: list[Row] = [(CODES, "codebook/quantizer/embedding", rules.SAME)]
+    table += _conv("encoder._blocks.conv_1", "encoder/down_2", rules.CONV)
+    table += _conv("encoder._blocks.conv_2", "encoder/down_4", rules.CONV)
+    table += _conv("encoder._blocks.conv_3", "encoder/conv3x3", rules.CONV)
+    table += _conv("pre_vq_conv", "encoder/to_code", rules.CONV)
+    table += _conv("decoder._blocks.conv_1", "decoder/from_code", rules.CONV)
+    table += _conv("decoder._blocks.conv_t_1", "decoder/up_2", rules.CONV_TRANSPOSE)
+    table += _conv("decoder._blocks.conv_t_2", "decoder/up_1", rules.CONV_TRANSPOSE)
     for net in ("encoder", "decoder"):
         for i in range(res_blocks):
             for conv, ours in ((1, "conv3x3"), (2, "conv1x1")):
                 theirs = BLOCK.format(net=net, i=i, conv=conv)
                 path = f"params/{net}/block_{i}/{ours}/kernel"
-                table.append((theirs, path, CONV))
+                table.append((theirs, path, rules.CONV))
     return table
 
 
 def _conv(theirs: str, ours: str, op: Op) -> list[Row]:
     return [
         (f"{theirs}.weight", f"params/{ours}/kernel", op),
-        (f"{theirs}.bias", f"params/{ours}/bias", SAME),
+        (f"{theirs}.bias", f"params/{ours}/bias", rules.SAME),
     ]
 
 
-def settings(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What `models.vqvae.VQVAE` must be built with, from the arrays' shapes.
+def recognise(state: Mapping[str, rules.Array]) -> str:
+    """ "official", or "" for none."""
+    return "official" if CODES in state else ""
+
+
+def understand(found: Found, dialect: str, hints: Hints) -> Understood:
+    """See convert/formats.py.
 
     The file does not tell how often codes were used, so none of them is to restart.
-    """
-    vocab, code_dim = state["vq_vae.codebook.weight"].shape
-    first = BLOCK.format(net="encoder", i=0, conv=1)
-    res_blocks = sum(name.startswith("encoder._blocks.residual") for name in state) // 2
-    return {
-        "network": "convolutions",
-        "vocab": int(vocab),
-        "code_dim": int(code_dim),
-        "width": len(state["encoder._blocks.conv_3.bias"]),
-        "res_blocks": res_blocks,
-        "res_hidden": len(state[first]) if res_blocks else 0,
-        "patch_size": 4,
-        "restart_below": 0.0,
-    }
-
-
-def convert(state: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], Tree, Tree]:
-    """A state dict -> settings, params, model_state of our VQ-VAE.
-
-    Its pixels are `rgb / 255 - 0.5`. Of the moving averages only the codes are known:
-    each counts as used once by a batch.
 
     Raises:
-      ValueError: names that such a checkpoint does not have, or that are missing.
+      ValueError: arrays of other shapes than such a network has.
     """
-    if "vq_vae.codebook.weight" not in state:
-        raise ValueError(
-            "no DeepMind VQ-VAE: the state dict lacks 'vq_vae.codebook.weight'; it has "
-            f"{sorted(state)[:8]}"
-        )
-    made = settings(state)
-    tree = read(rows(made["res_blocks"]), state)
+    vocab, code_dim = tokenizers.shape(found, CODES, 2)
+    first = BLOCK.format(net="encoder", i=0, conv=1)
+    res_blocks = sum(".residual." in name for name in found.state) // 4
+    model = {
+        "name": "vqvae",
+        "vocab": vocab,
+        "code_dim": code_dim,
+        "width": tokenizers.shape(found, "encoder._blocks.conv_3.weight", 4)[0],
+        "res_blocks": res_blocks,
+        "res_hidden": tokenizers.shape(found, first, 4)[0] if res_blocks else 0,
+        "restart_below": 0.0,
+        **KIND,
+        "image_size": 112,
+        "pixels": "centred",
+    }
+    return tokenizers.understood(rows(res_blocks), model, hints, complete=_complete)
+
+
+def _complete(tree: rules.Tree) -> None:
+    """Of the moving averages only the codes are known: a batch used each once."""
     codebook = tree["codebook"]["quantizer"]
     codebook["embed_sum"] = codebook["embedding"].copy()
-    codebook["cluster_size"] = np.ones(made["vocab"], np.float32)
+    codebook["cluster_size"] = np.ones(len(codebook["embedding"]), np.float32)
     codebook["initted"] = np.array(True)
-    return made, tree["params"], {"codebook": tree["codebook"]}
 
 
-def load(path: str | pathlib.Path) -> tuple[dict[str, Any], Tree, Tree]:
-    """Settings, params, model_state from a state dict in a file.
-
-    Args:
-      path: .npz of the arrays by name, or what torch.save wrote (needs the extra
-        "torch"; no code in it is run).
+def foreign(saved: Restored, dialect: str) -> Foreign:
+    """See convert/formats.py.
 
     Raises:
-      ValueError: a file that is not there, cannot be read or holds something else.
+      ValueError: it is of another kind.
     """
-    path = pathlib.Path(path)
-    read_file = _read_npz if path.suffix == ".npz" else _read_torch
-    try:
-        state = read_file(path)
-    except (OSError, ValueError, RuntimeError, EOFError) as error:
-        raise ValueError(f"cannot read a state dict from {path}: {error}") from error
-    except (zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is damaged, or not what it claims") from error
-    return convert(state)
-
-
-def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
-    with zipfile.ZipFile(path):  # np.load would take what is none for a pickle
-        pass
-    with np.load(path) as arrays:
-        return dict(arrays)
-
-
-def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError as error:
+    have = tokenizers.settings(saved, VQVAE, KIND)
+    if wrong := [f"{k}={v!r}" for k, v in have.items() if v != KIND[k]]:
+        wanted = ", ".join(f"{k}={v!r}" for k, v in KIND.items())
         raise ValueError(
-            "it needs PyTorch: pip install 'beit_jax[torch]', or give the arrays as "
-            ".npz"
-        ) from error
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return {name: value.numpy() for name, value in state.items()}
+            f"DeepMind's VQ-VAE has {wanted}; {saved.path} has {', '.join(wrong)}"
+        )
+    return Foreign(
+        rows(**tokenizers.settings(saved, VQVAE, ("res_blocks",))),
+        ignorable=("codebook/quantizer/*",),
+        notes=tokenizers.pixel_notes(saved, "centred"),
+    )

@@ -46,6 +46,25 @@ def shared_to_per_block(encoder_params: Mapping[str, Tree], depth: int) -> Tree:
     return params
 
 
+def per_block_to_shared(encoder_params: Mapping[str, Tree]) -> Tree:
+    """Undoes `shared_to_per_block`.
+
+    Raises:
+      ValueError: the blocks' tables differ, so that none of them serves all.
+    """
+    params = dict(encoder_params)
+    attention = dict(params["blocks"]["attn"])
+    tables = np.asarray(attention.pop("rel_pos_bias")["table"])
+    if (tables != tables[0]).any():
+        raise ValueError(
+            "weights have a table of relative positions for each block, and which of "
+            "them all blocks should share is not defined; set "
+            "model.rel_pos_bias='per_block'"
+        )
+    params["blocks"] = {**params["blocks"], "attn": attention}
+    return {**params, "rel_pos_bias": {"table": tables[0]}}
+
+
 def resize_positions(encoder_params: Mapping[str, Tree], old: Grid, new: Grid) -> Tree:
     """Makes an encoder's position tables, relative and absolute, serve another grid.
 

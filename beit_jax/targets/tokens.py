@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from beit_jax.convert.source import locate, read_config, restore
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.models.tokenizers import TOKENIZERS
 from beit_jax.tables import build, lookup
-from beit_jax.weights import find_step, read_config, restore_params
 
 Array = jax.Array
 Tree = Any
@@ -23,9 +23,9 @@ class Tokens:
     """Cross-entropy over the ids that a frozen tokenizer gives the patches.
 
     Args:
-      checkpoint: of a run with the tokenizer task (a work directory, say), or
-        "untrained": random weights from a fixed seed, which is only good for trying
-        things out.
+      checkpoint: of a tokenizer (a run's work directory, another project's file: see
+        convert/source.py), or "untrained": random weights from a fixed seed, which is
+        only good for trying things out.
       image_size: side of the square view that the tokenizer sees, or height and width,
         in pixels; 0: what it was trained on. DALL-E's sees 112 where the encoder sees
         224.
@@ -56,7 +56,7 @@ class Tokens:
             settings = {"name": "vqvae", "patch_size": patch_size} | dict(untrained)
         else:
             # Settled once: a tokenizer that trains on must not change the targets.
-            self.step = find_step(checkpoint)
+            self.step = locate(checkpoint)
             settings = self._settings(untrained)
         trained_on = settings.pop("image_size", None)
         self._space = lookup(PIXEL_SPACES, settings.pop("pixels", "half"), "pixels")
@@ -75,8 +75,8 @@ class Tokens:
         config = read_config(self.step)
         if config["task"]["name"] != "tokenizer":
             raise ValueError(
-                f"{self.step} is a run of task {config['task']['name']!r}; the target "
-                "needs one of task 'tokenizer'"
+                f"{self.step} is of task {config['task']['name']!r}; the target needs "
+                "one of task 'tokenizer'"
             )
         return dict(config["model"])
 
@@ -106,7 +106,7 @@ class Tokens:
 
     def load_frozen(self) -> Tree:
         if self.step is not None:
-            saved = restore_params(self.step)
+            saved = restore(self.step)
             return {"params": saved.params, **saved.model_state}
         image = jnp.zeros((1, *self.image_size, 3))
         return jax.jit(self._model.init)(jax.random.key(0), image)
@@ -127,6 +127,8 @@ class Tokens:
         return jnp.argmax(predicted, axis=-1).astype(jnp.int32)
 
     def paint(self, frozen: Tree, wanted: Array, image: Array) -> Array:
+        if "decoder" not in frozen["params"]:  # FLAVA's has an encoder alone
+            return jnp.full_like(image, 128)
         ids = wanted.reshape(-1, *self.grid)
         painted = self._model.apply(frozen, ids, method=self._model.decode)
         return self._space.to_uint8(painted)

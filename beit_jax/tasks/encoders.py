@@ -219,11 +219,7 @@ def adapt(params: Tree, model: Mapping[str, Any], encoder: Encoder) -> Tree:
     given = adaptation.resize_positions(given, old, encoder.grid)
     own = "rel_pos_bias" in given.get("blocks", {}).get("attn", {})
     if encoder.rel_pos_bias == "shared" and own:
-        raise ValueError(
-            "weights have a table of relative positions for each block, and which of "
-            "them all blocks should share is not defined; set "
-            "model.rel_pos_bias='per_block'"
-        )
+        given = adaptation.per_block_to_shared(given)
     if encoder.rel_pos_bias == "per_block" and "rel_pos_bias" in given:
         given = adaptation.shared_to_per_block(given, encoder.depth)
     return params | {"encoder": given}

@@ -10,11 +10,11 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from beit_jax.convert.source import locate, read_config, restore
 from beit_jax.sharding import partitioned
 from beit_jax.targets.tokens import UNTRAINED
 from beit_jax.tasks import augment, base, encoders
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
-from beit_jax.weights import find_step, read_config, restore_params
 
 NORMS = ("none", "batch")
 HAVE_ENCODERS = ("pretrain", "classify")  # tasks
@@ -60,8 +60,9 @@ class Probe(base.Defaults):
     examples choose: compare encoders by it, and do not expect it of new images.
 
     Args:
-      checkpoint: of a run with an encoder (a work directory, say), which gives
-        `config.model` too: what is said there must agree, but for `image_size`.
+      checkpoint: with an encoder (a run's work directory, another project's file: see
+        convert/source.py), which gives `config.model` too: what is said there must
+        agree, but for `image_size`.
         "untrained": random weights of `config.model` from a fixed seed, the control.
       classes: C; labels are in [0, C).
       features: of an image, see `encoders.block_features`.
@@ -89,7 +90,7 @@ class Probe(base.Defaults):
         model, source = config.model, "pretrain"
         if checkpoint != UNTRAINED:
             # Settled once: an encoder that trains on must not change the features.
-            self.frozen_from = find_step(checkpoint)
+            self.frozen_from = locate(checkpoint)
             model, source = self._trained(config.model)
         self.encoder, size, self._space = encoders.build(
             ConfigDict({"model": model, "dtype": config.dtype}),
@@ -108,7 +109,7 @@ class Probe(base.Defaults):
         source = theirs["task"]["name"]
         if source not in HAVE_ENCODERS:
             raise ValueError(
-                f"{self.frozen_from} is a run of task {source!r}; a probe needs one of "
+                f"{self.frozen_from} is of task {source!r}; a probe needs one of "
                 f"{HAVE_ENCODERS}"
             )
         model, ours = {"pixels": "half"} | theirs["model"], {"pixels": "half", **asked}
@@ -142,7 +143,7 @@ class Probe(base.Defaults):
     def load_frozen(self) -> Tree:
         """The encoder's parameters."""
         if self.frozen_from:
-            saved = restore_params(self.frozen_from)
+            saved = restore(self.frozen_from)
             params = encoders.adapt(saved.params, saved.config["model"], self.encoder)
             return params["encoder"]
         image = jnp.zeros((1, *self.example_spec["image"].shape))

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 
+from beit_jax.convert import beit_names, rules
 from beit_jax.models.vit import Encoder
 from tests.shared import shared_path
 
@@ -16,11 +17,9 @@ def load(oracle: str) -> tuple[dict[str, np.ndarray], dict]:
 
 
 def load_hf(oracle: str) -> tuple[dict[str, np.ndarray], dict]:
-    """As `load`, for a run of transformers: arrays and settings by official names."""
+    """As `load`, for a run of transformers: settings by official names."""
     arrays, meta = load(oracle)
     config = meta["config"]
-    params = from_hf(group(arrays, "param"))
-    arrays |= {f"param/{name}": value for name, value in params.items()}
     arrays["in/images"] = arrays["in/pixel_values"]
     return arrays, {ours: config.get(theirs) for theirs, ours in HF_CONFIG.items()}
 
@@ -62,37 +61,17 @@ def images(arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def tree(state: dict[str, np.ndarray], heads: int) -> dict:
-    """An official state dict (or its gradients) -> the parameters of our tasks.
+    """A state dict of BEiT (or its gradients) -> the parameters of our tasks.
 
     What belongs to no parameter of ours is left out.
     """
-    head = {ours: f(state[name]) for name, (ours, f) in HEAD.items() if name in state}
-    return {"encoder": encoder_tree(state, heads)} | nest(head)
-
-
-def encoder_tree(state: dict[str, np.ndarray], heads: int) -> dict:
-    """As `tree`, without heads (`lm_head`, `head`, `fc_norm`)."""
-    flat = {name: state[name] for name in PLAIN if name in state}
-    flat |= {ours: f(state[name]) for name, (ours, f) in TOP.items() if name in state}
-    depth = 1 + max(int(k.split(".")[1]) for k in state if k.startswith("blocks."))
-    for name, (ours, f) in BLOCK.items():
-        if f"blocks.0.{name}" in state:
-            stack = [f(state[f"blocks.{i}.{name}"]) for i in range(depth)]
-            flat[f"blocks/{ours}"] = _split_heads(ours, np.stack(stack), heads)
-    return nest(flat)
-
-
-def from_hf(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A state dict of transformers' BEiT by official names, q, k and v joined."""
-    named = {}
-    for name, value in state.items():
-        for theirs, official in HF.items():
-            name = name.replace(theirs, official)
-        named[name] = value
-    for name in [name for name in named if name.endswith(".q_proj.weight")]:
-        parts = [named.pop(name.replace("q_proj", f"{part}_proj")) for part in "qkv"]
-        named[name.replace("attention.q_proj", "attn.qkv")] = np.concatenate(parts)
-    return named
+    names = beit_names.of_state(state)
+    parts = [
+        part
+        for part in beit_names.parts(heads)
+        if beit_names.in_layer_0(names.of(part)) in state
+    ]
+    return rules.read(names.rows(parts), state, allow=("*",))[0]["params"]
 
 
 def nest(flat: dict[str, np.ndarray]) -> dict:
@@ -106,76 +85,6 @@ def nest(flat: dict[str, np.ndarray]) -> dict:
     return tree
 
 
-def _split_heads(name: str, x: np.ndarray, heads: int) -> np.ndarray:
-    depth, dim = x.shape[0], x.shape[-1]
-    if name == "attn/qkv":
-        return x.reshape(depth, -1, 3, heads, dim // 3 // heads)
-    if name in ("attn/q_bias", "attn/v_bias"):
-        return x.reshape(depth, heads, -1)
-    if name == "attn/proj/kernel":
-        return x.reshape(depth, heads, -1, dim)
-    return x
-
-
-def _same(x: np.ndarray) -> np.ndarray:
-    return x
-
-
-PLAIN = ("cls_token", "mask_token", "pos_embed")
-TOP = {
-    "patch_embed.proj.weight": (
-        "patch_embed/proj/kernel",
-        lambda x: x.transpose(2, 3, 1, 0),
-    ),
-    "patch_embed.proj.bias": ("patch_embed/proj/bias", _same),
-    "rel_pos_bias.relative_position_bias_table": ("rel_pos_bias/table", _same),
-    "norm.weight": ("norm/scale", _same),
-    "norm.bias": ("norm/bias", _same),
-}
-BLOCK = {
-    "gamma_1": ("gamma_1", _same),
-    "gamma_2": ("gamma_2", _same),
-    "norm1.weight": ("norm1/scale", _same),
-    "norm1.bias": ("norm1/bias", _same),
-    "attn.qkv.weight": ("attn/qkv", np.transpose),
-    "attn.q_bias": ("attn/q_bias", _same),
-    "attn.v_bias": ("attn/v_bias", _same),
-    "attn.proj.weight": ("attn/proj/kernel", np.transpose),
-    "attn.proj.bias": ("attn/proj/bias", _same),
-    "attn.relative_position_bias_table": ("attn/rel_pos_bias/table", _same),
-    "norm2.weight": ("norm2/scale", _same),
-    "norm2.bias": ("norm2/bias", _same),
-    "mlp.fc1.weight": ("mlp/fc1/kernel", np.transpose),
-    "mlp.fc1.bias": ("mlp/fc1/bias", _same),
-    "mlp.fc2.weight": ("mlp/fc2/kernel", np.transpose),
-    "mlp.fc2.bias": ("mlp/fc2/bias", _same),
-}
-HEAD = {
-    "lm_head.weight": ("lm_head/kernel", np.transpose),
-    "lm_head.bias": ("lm_head/bias", _same),
-    "fc_norm.weight": ("fc_norm/scale", _same),
-    "fc_norm.bias": ("fc_norm/bias", _same),
-    "head.weight": ("head/kernel", np.transpose),
-    "head.bias": ("head/bias", _same),
-}
-# What transformers 5 calls the same, piece by piece and in this order. Its pooler's
-# norm is the official fc_norm; the last layernorm of its MIM model is `norm`.
-HF = {
-    "beit.embeddings.patch_embeddings.projection": "patch_embed.proj",
-    "beit.embeddings.": "",
-    "beit.shared_position_bias.": "rel_pos_bias.",
-    "beit.layers.": "blocks.",
-    "beit.pooler.layernorm": "fc_norm",
-    "lambda_": "gamma_",
-    "attention.q_proj.bias": "attn.q_bias",
-    "attention.v_proj.bias": "attn.v_bias",
-    "attention.o_proj": "attn.proj",
-    "relative_position_bias.relative_position": "attn.relative_position",
-    "layernorm_before": "norm1",
-    "layernorm_after": "norm2",
-    "layernorm": "norm",
-    "classifier": "head",
-}
 HF_CONFIG = {
     "image_size": "img_size",
     "patch_size": "patch_size",

@@ -77,3 +77,5 @@ def test_copies_of_the_shared_table_compute_the_same():
     )
     with pytest.raises(ValueError, match="no shared table"):
         adapt.shared_to_per_block(copied, model.depth)
+    back = adapt.per_block_to_shared(copied)
+    jax.tree.map(np.testing.assert_array_equal, back, params)

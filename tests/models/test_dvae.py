@@ -36,9 +36,8 @@ def recorded():
     """(arrays, our model with the official weights bound to it)."""
     arrays, meta = official.load("dvae")
     sizes = {"n_hid": meta["n_hid"], "n_init": meta["n_init"]}
-    params = read(names.rows(**sizes), official.group(arrays, "param"))
-    model = DVAE(vocab=meta["vocab_size"], **sizes)
-    return arrays, model.bind({"params": params})
+    variables, _ = read(names.rows(**sizes), official.group(arrays, "param"))
+    return arrays, DVAE(vocab=meta["vocab_size"], **sizes).bind(variables)
 
 
 def test_encoder_matches_official(recorded):

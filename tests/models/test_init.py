@@ -1,6 +1,7 @@
 """How the B-size networks start, against the official code's own statistics."""
 
 import json
+import re
 
 import flax.linen as nn
 import jax
@@ -10,9 +11,9 @@ import pytest
 
 from beit_jax import config as config_lib
 from beit_jax import tasks
+from beit_jax.convert import beit_names
 from beit_jax.weights import flatten
 from tests.agreement import assert_agrees
-from tests.models import official
 from tests.shared import shared_path
 
 TASKS = {
@@ -41,15 +42,14 @@ def start(model: str) -> dict[str, np.ndarray]:
     return flatten(jax.device_get(init(jax.random.key(0))))
 
 
+OURS = {part.official: part.ours for part in beit_names.parts(heads=12)}
+
+
 def ours(name: str, params: dict[str, np.ndarray]) -> np.ndarray:
     """Our array of an official parameter."""
-    if name.startswith("blocks."):
-        _, block, rest = name.split(".", 2)
-        return params["encoder/blocks/" + official.BLOCK[rest][0]][int(block)]
-    if name in official.HEAD:
-        return params[official.HEAD[name][0]]
-    path = name if name in official.PLAIN else official.TOP[name][0]
-    return params["encoder/" + path]
+    block = re.match(r"blocks\.(\d+)\.", name)
+    path = OURS[re.sub(r"^blocks\.\d+", "blocks.{i}", name)].removeprefix("params/")
+    return params[path][int(block[1])] if block else params[path]
 
 
 def distances(leaf: np.ndarray, want: dict) -> tuple[float, float]:

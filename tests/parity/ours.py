@@ -22,15 +22,15 @@ GRADIENT = "gradient of "
 EMBEDDINGS = ("patch_embed/", "cls_token", "mask_token", "pos_embed")
 
 
-def run(case: Case) -> dict[str, np.ndarray]:
-    """Loss, outputs, and the loss's gradients by the peer's names of the parameters."""
+def run(case: Case, recorded: bool = False) -> dict[str, np.ndarray]:
+    """Loss, outputs, and the loss's gradients by `names.theirs` of the parameters."""
     loss = _dvae_loss if case.kind.startswith("dvae") else _beit_loss
     loss = functools.partial(loss, case, make_input(case))
     with jax.default_matmul_precision("highest"):
         gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))
         (value, outputs), grads = gradients(nest(parameters(case)))
     grads = {path: np.asarray(x) for path, x in flatten(grads).items()}
-    grads = names.theirs(case, grads)
+    grads = names.theirs(case, grads, recorded)
     return {"loss": value, **outputs, **{GRADIENT + k: x for k, x in grads.items()}}
 
 

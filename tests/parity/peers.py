@@ -1,6 +1,7 @@
 """Runs a torch peer's network of a case; needs torch and the peer."""
 
 import importlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,22 +79,28 @@ def timm(case: Case) -> nn.Module:
     """BEiT in timm, whose LayerNorms have the official epsilon."""
     from timm.models.beit import Beit
 
+    shared = ours.encoder(case).rel_pos_bias == "shared"
+    tables = {"use_shared_rel_pos_bias": shared, "use_rel_pos_bias": False}
+    return Beit(**timm_settings(case) | (tables if shared else {}))
+
+
+def timm_settings(case: Case) -> dict[str, Any]:
+    """Of a network whose blocks have each a table of relative positions, or none."""
     net = ours.encoder(case)
-    return Beit(
-        img_size=case.image,
-        patch_size=net.patch_size,
-        num_classes=case.outputs,
-        global_pool={"mean": "avg", "cls": "token"}[case.kind],
-        embed_dim=net.dim,
-        depth=net.depth,
-        num_heads=net.heads,
-        qkv_bias=net.qkv_bias,
-        mlp_ratio=net.mlp_ratio,
-        init_values=net.layer_scale or None,
-        use_abs_pos_emb=net.abs_pos_embed == "learned",
-        use_rel_pos_bias=net.rel_pos_bias == "per_block",
-        use_shared_rel_pos_bias=net.rel_pos_bias == "shared",
-    )
+    return {
+        "img_size": case.image,
+        "patch_size": net.patch_size,
+        "num_classes": case.outputs,
+        "global_pool": {"mean": "avg", "cls": "token"}[case.kind],
+        "embed_dim": net.dim,
+        "depth": net.depth,
+        "num_heads": net.heads,
+        "qkv_bias": net.qkv_bias,
+        "mlp_ratio": net.mlp_ratio,
+        "init_values": net.layer_scale,
+        "use_abs_pos_emb": net.abs_pos_embed == "learned",
+        "use_rel_pos_bias": net.rel_pos_bias != "none",
+    }
 
 
 def dall_e(case: Case) -> nn.Module:

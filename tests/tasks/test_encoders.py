@@ -169,9 +169,16 @@ def test_positions_that_were_fixed_become_a_table_to_learn():
         adapted(fixed, **learned | {"abs_pos_embed": "sincos"})
 
 
-def test_tables_of_the_blocks_do_not_become_a_shared_one():
+def test_tables_of_the_blocks_become_a_shared_one_only_if_they_agree():
+    own, shared = {"rel_pos_bias": "per_block"}, {"rel_pos_bias": "shared"}
     with pytest.raises(ValueError, match="which of them all .* set model.rel_pos_bias"):
-        adapted({"rel_pos_bias": "per_block"}, rel_pos_bias="shared")
+        adapted(own, **shared)
+    config = classify(**own)
+    _, params, _, _ = runs.start(config)
+    bias = params["encoder"]["blocks"]["attn"]["rel_pos_bias"]
+    bias["table"] = bias["table"][:1].repeat(len(bias["table"]), 0)
+    made = tasks.build(classify(**shared)).adapt(params, config.model)["encoder"]
+    np.testing.assert_array_equal(made["rel_pos_bias"]["table"], bias["table"][0])
 
 
 @pytest.mark.parametrize("change", [{"depth": 0}, {"drop_path": 1.0}])

@@ -166,7 +166,7 @@ def test_a_checkpoint_without_an_encoder_is_refused(tmp_path):
     config = runs.config("tokenizer")
     weights.save_params(tmp_path, {"x": np.ones(1)}, {}, config, {})
     with pytest.raises(
-        ValueError, match="run of task 'tokenizer'; a probe needs one of"
+        ValueError, match="is of task 'tokenizer'; a probe needs one of"
     ):
         tasks.build(probing(tmp_path))
 
