@@ -7,7 +7,7 @@ caltech20a/{train,val}/CLASS. Point --config.data.source.path elsewhere, and
 --config.data.eval_source.path too. Every tenth training image is left for validation,
 here and in the recipes that follow.
 Source: VQ-VAE with EMA codebook (arXiv:1711.00937), sized for minutes on two cores.
-Result: at 112 px PSNR 17.0 dB on the val split, all 256 codes in use.
+Result: PSNR 16.8 dB on the val split, all 256 codes in use, perplexity 208.
 """
 
 from beit_jax import config as c

@@ -3,6 +3,7 @@
 python -m beit_jax.train --config configs/cifar10_finetune.py \
     --workdir runs/cifar10/finetune
 From scratch: --config.init_from= ; all labels, 600 steps: `…_finetune.py:all_labels`
+Larger, for a GPU: `…_finetune.py:large`, from `…_pretrain.py:large`.
 Where the images are to lie: see cifar10_tokenizer.py.
 Source: BEiT's fine-tuning (mean pooling, per-block position bias, layer decay).
 Result: docs/experiment.md, with the learning rates and decays chosen there.
@@ -12,7 +13,18 @@ from beit_jax import config as c
 
 IMAGES = {"name": "folder", "path": "data/cifar10_train.tar.gz"}
 TEST = {"name": "folder", "path": "data/cifar10_test.tar.gz"}
-VARIANTS = {"all_labels": {"data__source__labels_per_class": 0, "steps": 600}}
+VARIANTS = {
+    "all_labels": {"data__source__labels_per_class": 0, "steps": 600},
+    "large": {
+        "model__patch_size": 4,
+        "model__dim": 384,
+        "model__depth": 12,
+        "model__heads": 6,
+        "steps": 3000,
+        "optim__warmup_steps": 300,
+    },
+    "all_labels+large": {"steps": 6000},
+}
 
 
 def get_config(arg: str = ""):

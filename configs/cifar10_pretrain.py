@@ -3,6 +3,7 @@
 python -m beit_jax.train --config configs/cifar10_pretrain.py \
     --workdir runs/cifar10/pretrain
 On normalised pixels or with random masks: `…_pretrain.py:pixels`, `:random_masks`.
+Larger, for a GPU: `…_pretrain.py:large`, on the tokens of `…_tokenizer.py:large`.
 Where the images are to lie: see cifar10_tokenizer.py.
 Source: BEiT (arXiv:2106.08254): its learning rate, decay, clipping, 40 % masked.
 Result: 9.4 % of the masked tokens of the test split (most frequent token: 0.7 %).
@@ -15,6 +16,15 @@ TEST = {"name": "folder", "path": "data/cifar10_test.tar.gz"}
 VARIANTS = {
     "pixels": {"task__target": {"name": "pixels", "normalize": True}},
     "random_masks": {"data__mask__name": "random"},
+    "large": {
+        "model__patch_size": 4,
+        "model__dim": 384,
+        "model__depth": 12,
+        "model__heads": 6,
+        "data__mask__max_patches": 24,
+        "steps": 20000,
+        "optim__warmup_steps": 2000,
+    },
 }
 
 

@@ -1,7 +1,8 @@
 """Linear classifiers on every block of the frozen encoder of cifar10_pretrain.
 
 python -m beit_jax.train --config configs/cifar10_probe.py --workdir runs/cifar10/probe
-Another encoder: --config.task.checkpoint=RUN ; random weights: untrained.
+Another encoder: --config.task.checkpoint=RUN ; random weights: untrained,
+those of a larger network: `…_probe.py:large`.
 Where the images are to lie: see cifar10_tokenizer.py.
 Source: `beit/run_linear_eval.py` of the official code, its learning rate and decay.
 Result: see docs/experiment.md.
@@ -11,6 +12,15 @@ from beit_jax import config as c
 
 IMAGES = {"name": "folder", "path": "data/cifar10_train.tar.gz"}
 TEST = {"name": "folder", "path": "data/cifar10_test.tar.gz"}
+VARIANTS = {
+    "large": {
+        "model__patch_size": 4,
+        "model__dim": 384,
+        "model__depth": 12,
+        "model__heads": 6,
+        "steps": 4000,
+    }
+}
 
 
 def get_config(arg: str = ""):
@@ -33,6 +43,6 @@ def get_config(arg: str = ""):
         optim={"lr": 4e-3, "min_lr": 0.0, "weight_decay": 1e-4, "clip_norm": 0.0},
         log={"every_steps": 50},
     )
-    if c.is_tiny(arg):
+    if c.choose(config, arg, VARIANTS):
         config = c.smaller(c.synthetic(config), task__checkpoint="untrained")
     return config

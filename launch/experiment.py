@@ -40,24 +40,29 @@ LABELS = {"all": "all_labels", "few": ""}  # -> argument of the fine-tuning reci
 # Fine-tuning's (learning rate, layer decay) to choose from.
 SETTINGS = {"gentle": (1e-3, 0.75), "even": (1e-3, 1.0), "bold": (2e-3, 1.0)}
 OTHER = {"cifar10": "caltech20", "caltech20": "cifar10"}  # for intermediate fine-tuning
-INTERMEDIATE_STEPS = 300
 
 
 class Study(NamedTuple):
-    """Where an experiment's images are and where its runs go."""
+    """Where an experiment's images are, where its runs go, and how large it is."""
 
     data: str
     images: str
     folder: pathlib.Path
+    size: str = ""  # of all stages, an argument of their recipes; "": as they are
 
-    def recipe(self, stage: str, arg: str = "", data: str = "") -> ConfigDict:
+    def recipe(self, stage: str, arg: str = "") -> ConfigDict:
         """The recipe of a stage, on the images that are here."""
-        config = config_lib.load(CONFIGS / f"{data or self.data}_{stage}.py", arg)
+        names = ",".join(filter(None, (arg, self.size)))
+        config = config_lib.load(CONFIGS / f"{self.data}_{stage}.py", names)
         for source in (config.data.source, config.data.eval_source):
             source.path = self.find(pathlib.Path(source.path).name)
         config.log.every_steps = 50
         config.checkpoint.keep = 1
         return config
+
+    def other(self) -> "Study":
+        """The data set of intermediate fine-tuning."""
+        return self._replace(data=OTHER[self.data], size="")
 
     def find(self, file: str) -> str:
         """Raises ValueError unless there is one such file among the images."""
@@ -91,11 +96,13 @@ def pretrain(study: Study, results: Results, arm: str, seed: int) -> dict[str, f
 
 
 def intermediate(study: Study, results: Results, seed: int) -> dict[str, float]:
-    """Fine-tunes on all labels of the other data set, at this one's image size."""
+    """Fine-tunes on all labels of the other data set, at this one's image size.
+
+    For as many steps as afterwards on few labels.
+    """
     config = study.recipe("finetune")
-    other = study.recipe("finetune", "all_labels", OTHER[study.data])
+    other = study.other().recipe("finetune", "all_labels")
     config.seed = seed
-    config.steps = INTERMEDIATE_STEPS
     config.init_from = str(study.start("tokens", seed))
     config.task.classes = other.task.classes
     config.data.source = other.data.source
@@ -159,10 +166,14 @@ def probe(study: Study, results: Results, arm: str, seed: int) -> dict[str, floa
 
 
 def neighbours(study: Study, results: Results, arm: str, seed: int) -> dict[str, Any]:
-    """The votes of the 20 nearest training images, on the frozen encoder's features."""
+    """The votes of the 20 nearest training images, on the frozen encoder's features.
+
+    From scratch: on random weights, others for each seed.
+    """
     config = study.recipe("finetune", "all_labels")
-    workdir = study.folder / f"knn/{arm}/{seed}"
-    return knn(study.start(arm, seed), config, workdir)
+    config.seed = seed
+    start = "untrained" if arm == "scratch" else study.start(arm, seed)
+    return knn(start, config, study.folder / f"knn/{arm}/{seed}")
 
 
 def plan(arms: tuple[str, ...]) -> list[Job]:
@@ -190,8 +201,7 @@ def plan(arms: tuple[str, ...]) -> list[Job]:
         for arm in arms:
             run = {"arm": arm, "seed": seed}
             add(f"probe/{arm}/{seed}", started(arm, seed), probe, **run)
-            if arm != "scratch":
-                add(f"knn/{arm}/{seed}", started(arm, seed), neighbours, **run)
+            add(f"knn/{arm}/{seed}", started(arm, seed), neighbours, **run)
     return made
 
 
@@ -223,7 +233,7 @@ def check_plan(study: Study) -> None:
     Raises:
       ValueError: a recipe or setting has changed since.
     """
-    plan = {"settings": SETTINGS, "intermediate_steps": INTERMEDIATE_STEPS}
+    plan = {"settings": SETTINGS}
     for stage in ("tokenizer", "pretrain", "finetune", "probe"):
         config = study.recipe(stage)
         for source in (config.data.source, config.data.eval_source):
@@ -247,17 +257,21 @@ def main() -> None:
     parser.add_argument("--images", default="data", help="where the archives lie")
     parser.add_argument("--workdir", type=pathlib.Path)
     parser.add_argument("--workers", type=int, default=CORES, help="runs at once")
+    parser.add_argument(
+        "--large", action="store_true", help="cifar10: for a GPU, ten times the steps"
+    )
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     args = parser.parse_args()
     arms = tuple(arm for arm in ARMS if arm in args.arms)
-    folder = args.workdir or pathlib.Path("runs/experiment", args.data)
+    size = "large" if args.large else ""
+    name = f"{args.data}_{size}" if size else args.data
+    folder = args.workdir or pathlib.Path("runs/experiment", name)
     folder.mkdir(parents=True, exist_ok=True)
-    study = Study(args.data, args.images, folder)
+    study = Study(args.data, args.images, folder, size)
     signal.signal(signal.SIGTERM, jobs.stop)
     stopped = False
     try:
-        for data in OTHER:  # both are needed, the other one for intermediate
-            study.recipe("finetune", data=data)
+        study.other().recipe("finetune")  # its images are needed, too
         check_plan(study)
         jobs.run_all(study, plan(arms), args.workers)
     except (Preempted, KeyboardInterrupt):

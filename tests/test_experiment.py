@@ -54,6 +54,29 @@ def test_arms_differ_in_their_start_only(experiment, study):
     assert all(told(arm) == told("scratch") for arm in experiment.ARMS)
 
 
+def test_the_large_size_is_one_network_in_every_stage_and_another_plan(
+    experiment, study
+):
+    large = study._replace(size="large")
+    tokenizer, *stages = (
+        large.recipe(stage).model
+        for stage in ("tokenizer", "pretrain", "finetune", "probe")
+    )
+    for stage in stages:
+        assert (stage.dim, stage.depth, stage.heads) == (384, 12, 6)
+        assert stage.patch_size == tokenizer.patch_size == 4
+    for labels in experiment.LABELS:
+        small, tenfold = (
+            experiment.finetune_config(one, "tokens", labels, "bold", seed=0)
+            for one in (study, large)
+        )
+        assert tenfold.steps == 10 * small.steps
+        assert tenfold.data == small.data
+    experiment.check_plan(study)
+    with pytest.raises(ValueError, match="another tokenizer, pretrain, .*--workdir"):
+        experiment.check_plan(large)
+
+
 def test_the_setting_is_that_of_the_best_validation_accuracy(experiment):
     tried = {f"finetune/tokens/few/{name}": 0.4 for name in experiment.SETTINGS}
     tried |= {"finetune/tokens/few/even": 0.5, "test/tokens/few/0": 0.9}
