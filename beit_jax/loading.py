@@ -97,11 +97,8 @@ def load(
 ) -> Loaded:
     """See `beit_jax.load`."""
     saved = restore(path, Hints(image_size=image_size))
-    model = dict(saved.config["model"])
-    if image_size is not None:
-        model["image_size"] = image_size
-    card = card_lib.of_checkpoint(saved) | {"image_size": [*pair(model["image_size"])]}
-    module, variables = network(saved._replace(config=saved.config | {"model": model}))
+    module, variables = network(saved)
+    card = card_lib.of_checkpoint(saved)
     return Loaded(module, jax.device_put(variables), Preprocess(card), card)
 
 

@@ -38,6 +38,24 @@ def flatten(tree: Tree) -> dict[str, Any]:
     return {name_of(p): x for p, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
+def nest(flat: Mapping[str, Any]) -> Tree:
+    """Undoes `flatten`: name of the path -> leaf, as a tree of dicts.
+
+    Raises:
+      ValueError: a name is that of a leaf and of a folder.
+    """
+    tree: dict[str, Any] = {}
+    for path, leaf in flat.items():
+        *folders, name = path.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"both {folder!r} and {path!r}")
+        node[name] = leaf
+    return tree
+
+
 def open_manager(
     directory: pathlib.Path, compress: bool = True, **options: Any
 ) -> ocp.CheckpointManager:
@@ -46,8 +64,8 @@ def open_manager(
     Args:
       compress: what is saved; without, a save takes less memory.
     """
-    handlers = {name: handler() for name, handler in HANDLERS.items()}
-    handlers["state"] = HANDLERS["state"](use_compression=compress)
+    given = {"state": {"use_compression": compress}}
+    handlers = {name: make(**given.get(name, {})) for name, make in HANDLERS.items()}
     mode = ocp.options.AtomicityMode.COMMIT_FILE
     return ocp.CheckpointManager(
         directory,

@@ -10,8 +10,7 @@ from beit_jax import config as config_lib
 from beit_jax import factors
 from beit_jax.summary import count_flops
 from beit_jax.tasks.base import Aux, Context
-from beit_jax.weights import flatten
-from tests.models import official
+from beit_jax.weights import flatten, nest
 from tests.tasks import runs
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
@@ -24,7 +23,7 @@ SHAPES = {
     "encoder_b/kernel": (2,),
     "head/kernel": (4, 2),
 }
-PARAMS = official.nest({name: np.ones(shape) for name, shape in SHAPES.items()})
+PARAMS = nest({name: np.ones(shape) for name, shape in SHAPES.items()})
 
 
 def trained(freeze: str = "", freeze_blocks: int = 0) -> dict[str, list[float]]:

@@ -16,7 +16,7 @@ from beit_jax import config as config_lib
 from beit_jax import factors, optim
 from beit_jax.config import Plan
 from beit_jax.models.vqvae import VQVAE
-from beit_jax.weights import flatten
+from beit_jax.weights import flatten, nest
 from tests.models import official
 
 GOLDEN = json.loads(
@@ -110,7 +110,7 @@ def test_decay_spares_vectors_and_positions_but_no_tables():
     spared += [f"blocks/attn/{name}" for name in ("q_bias", "v_bias", "proj/bias")]
     decayed = ["mask_token", "rel_pos_bias/table", "head/kernel", "blocks/attn/qkv"]
     decayed += ["blocks/attn/rel_pos_bias/table", "patch_embed/proj/kernel"]
-    params = official.nest({name: np.zeros((2, 3)) for name in spared + decayed})
+    params = nest({name: np.zeros((2, 3)) for name in spared + decayed})
     mask = flatten(optim.decay_mask(params))
     assert mask == dict.fromkeys(spared, False) | dict.fromkeys(decayed, True)
 

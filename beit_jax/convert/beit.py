@@ -18,8 +18,9 @@ from beit_jax.convert.beit_names import (
     in_layer_0,
 )
 from beit_jax.convert.files import Found
-from beit_jax.convert.rules import Array, Hints, Understood, pair
+from beit_jax.convert.rules import Array, Hints, Undecided, Understood, pair
 from beit_jax.models import positions
+from beit_jax.models.vit import released_layer_scale
 
 HF_EPS = 1e-12  # of transformers, where config.json says nothing; the official is 1e-6
 
@@ -57,7 +58,7 @@ def understand(found: Found, dialect: str, hints: Hints) -> Understood:
     try:
         seen = processors.of_texts(texts, found.path.name, size, hints.pixels)
     except ValueError as error:
-        raise ValueError(f"{found.path}: {error}") from error
+        raise type(error)(f"{found.path}: {error}") from error
     model["pixels"] = seen.pixels
     grid = [side // model["patch_size"] for side in size]
     data = {"interpolation": seen.interpolation, "crop_pct": seen.crop_pct}
@@ -113,7 +114,7 @@ def _heads(
         if table in shapes:
             told = shapes[table][-1]
     if asked and told and asked != told:
-        raise ValueError(f"--heads={asked}, but {found.path} tells of {told}")
+        raise Undecided(f"--heads={asked}, but {found.path} tells of {told}")
     if asked or told:
         return asked or told
     dim = shapes[f"{ENCODER}/cls_token"][-1]
@@ -157,7 +158,7 @@ def _model(
         "rel_pos_bias": tables.get(table, "none"),
         "qkv_bias": f"{ENCODER}/blocks/attn/q_bias" in shapes,
         # Its value matters to blocks that are made anew only.
-        "layer_scale": (0.1 if depth <= 12 else 1e-5) if scaled else 0.0,
+        "layer_scale": released_layer_scale(depth) if scaled else 0.0,
         "norm_eps": config.get("layer_norm_eps", eps),
     }
 
@@ -199,7 +200,7 @@ def _image_size(
     if fits((rows * patch, rows * patch)):
         return rows * patch
     if not asked or not fits(pair(asked)):
-        raise ValueError(
+        raise Undecided(
             f"{found.path}: {offsets or embeddings} rows of positions are of no square "
             f"of {patch}-pixel patches; name their images' size by --image_size "
             "HEIGHT,WIDTH"

@@ -1,6 +1,5 @@
 """The BEiT family: how ours is written for other tools."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from beit_jax.convert.beit_names import (
 )
 from beit_jax.convert.rules import Array, Foreign, pair
 from beit_jax.models import positions
+from beit_jax.models.vit import released_layer_scale
 from beit_jax.weights import Restored, flatten
 
 DIALECTS = ("official", "timm", "hf")
@@ -129,7 +129,7 @@ def _hf_config(
         or saved.config["model"].get("abs_pos_embed") == "sincos",
         "use_relative_position_bias": OWN_TABLE in flat,
         "use_shared_relative_position_bias": SHARED_TABLE in flat,
-        "layer_scale_init_value": (0.1 if depth <= 12 else 1e-5) if scaled else 0.0,
+        "layer_scale_init_value": released_layer_scale(depth) if scaled else 0.0,
         "use_mean_pooling": f"{ENCODER}/norm/scale" not in flat,
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
@@ -150,4 +150,4 @@ def _hf_config(
             "id2label": {str(i): name for i, name in enumerate(labels)},
             "label2id": {name: i for i, name in enumerate(labels)},
         }
-    return json.loads(json.dumps(config))
+    return config

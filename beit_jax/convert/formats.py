@@ -51,7 +51,7 @@ def restore(
             understood.rows, found.state, understood.ignorable, allow
         )
     except ValueError as error:
-        raise ValueError(f"{found.path}: {error}") from error
+        raise type(error)(f"{found.path}: {error}") from error
     understood.complete(tree)
     params = tree.pop("params")
     saved = Restored(
@@ -93,9 +93,11 @@ def _resized(
     """For images of the size asked for: an encoder has its positions resized."""
     model, encoder = saved.config["model"], saved.params.get("encoder", {})
     old = pair(model["image_size"])
-    new = pair(asked or old)
+    new = old if asked is None else pair(asked)
     if old == new:
         return saved, ()
+    if min(new) < 1:
+        raise ValueError(f"image_size={asked} must be pixels, >= 1")
     size = {"image_size": new[0] if new[0] == new[1] else new}
     saved = saved._replace(config={**saved.config, "model": {**model, **size}})
     if "image_size" in saved.card:
@@ -124,15 +126,10 @@ def _own(found: Found) -> Restored:
             f"{found.path}: its metadata {OWN!r} lack what a file of ours says of "
             f"itself ({error!r})"
         ) from error
-    tree: dict = {}
-    for path, array in found.state.items():
-        *folders, leaf = path.split("/")
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-            if not isinstance(node, dict):
-                raise ValueError(f"{found.path} has both {folder!r} and {path!r}")
-        node[leaf] = array
+    try:
+        tree = weights.nest(found.state)
+    except ValueError as error:
+        raise ValueError(f"{found.path} has {error}") from error
     if not isinstance(params := tree.pop("params", None), dict):
         raise ValueError(f"{found.path} has no parameters")
     return Restored(

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from beit_jax.convert.rules import Undecided
 from beit_jax.models.pixels import PIXEL_SPACES
 
 FILE = "preprocessor_config.json"
@@ -93,7 +94,7 @@ def _space(mean: Any, std: Any) -> str:
         have = (*space.mean, *space.std)
         if max(abs(a - b) for a, b in zip(have, want, strict=True)) < 1e-6:
             return name
-    raise ValueError(
+    raise Undecided(
         f"images are to have mean {tuple(mean)} and deviation {tuple(std)}, which no "
         f"pixel space has; name the nearest by --pixels: {', '.join(PIXEL_SPACES)}"
     )

@@ -13,8 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from beit_jax.weights import nest
+
 Tree = dict
 Array = np.ndarray
+
+
+class Undecided(ValueError):
+    """What a flag of the command `python -m beit_jax.convert` would decide."""
 
 
 class Op(NamedTuple):
@@ -124,15 +130,11 @@ def read(
         for name in names
     ]
     report = _match(wanted, state, ignorable, allow, "the state dict")
-    tree: Tree = {}
+    flat = {}
     for theirs, ours, op in rows:
-        *folders, leaf = ours.split("/")
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
         made = _stacked(state, _layers(theirs, depth), op)
-        node[leaf] = made if _is_stack(theirs) else made[0]
-    return tree, report
+        flat[ours] = made if _is_stack(theirs) else made[0]
+    return nest(flat), report
 
 
 def write(
@@ -184,7 +186,7 @@ def _match(
         )
     if unmatched:
         patterns = ",".join(sorted(set(map(_pattern, unmatched))))
-        raise ValueError(
+        raise Undecided(
             f"{where} has what would be lost: {_brief(unmatched)}. Is it of another "
             f"network? To leave these behind: --allow '{patterns}'"
         )

@@ -15,7 +15,7 @@ from typing import Any
 
 from beit_jax import weights
 from beit_jax.convert import files, formats, hub
-from beit_jax.convert.rules import NO_HINTS, Hints, Report
+from beit_jax.convert.rules import NO_HINTS, Hints, Report, Undecided
 from beit_jax.weights import Restored
 
 SUFFIXES = (*files.SINGLE, ".pkl")
@@ -102,9 +102,7 @@ def restore(path: str | pathlib.Path, hints: Hints = NO_HINTS) -> Restored:
     """
     try:
         saved, report = read(path, hints)
-    except ValueError as error:
-        if "--" not in str(error):
-            raise
+    except Undecided as error:
         raise ValueError(
             f"{error}. These are flags of `python -m beit_jax.convert {path} NEW`: "
             "convert it first"

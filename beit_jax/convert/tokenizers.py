@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from beit_jax.convert.files import Found
-from beit_jax.convert.rules import Hints, Row, Understood
+from beit_jax.convert.rules import Hints, Row, Undecided, Understood, pair
 from beit_jax.weights import Restored
 
 
@@ -38,9 +38,9 @@ def understood(
         notes += (f"{' and '.join(guessed)}, {why}",)
     model = {**model, **said}
     size, patch = model["image_size"], model["patch_size"]
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = pair(size)
     if height != width or height % patch:
-        raise ValueError(f"--image_size={size} must be one side, a multiple of {patch}")
+        raise Undecided(f"--image_size={size} must be one side, a multiple of {patch}")
     sections = {
         "epochs": 0.0,
         "task": {"name": "tokenizer"},

@@ -40,6 +40,11 @@ CHOICES = {
 }
 
 
+def released_layer_scale(depth: int) -> float:
+    """How gammas start in the released networks: Large has 24 blocks, others 12."""
+    return 0.1 if depth <= 12 else 1e-5
+
+
 class Features(NamedTuple):
     """What the encoder returns; token 0 is [CLS], patches follow row by row."""
 

@@ -13,19 +13,16 @@ from beit_jax.models import adapt as adaptation
 from beit_jax.models import positions
 from beit_jax.models.pixels import PIXEL_SPACES, PixelSpace
 from beit_jax.models.positions import Grid
-from beit_jax.models.vit import VARIANTS, Encoder
+from beit_jax.models.vit import VARIANTS, Encoder, released_layer_scale
 from beit_jax.tasks.base import Array, Tree
 
 
 def _released(depth: int, pretraining: bool) -> dict[str, Any]:
-    """The network of the released weights, which the official scripts' defaults make.
-
-    Large has 24 blocks, the others 12.
-    """
+    """The network of the released weights, made by the official scripts' defaults."""
     return {
         "abs_pos_embed": "none",
         "rel_pos_bias": "shared" if pretraining else "per_block",
-        "layer_scale": 0.1 if depth <= 12 else 1e-5,
+        "layer_scale": released_layer_scale(depth),
     }
 
 

@@ -63,6 +63,17 @@ def test_the_second_prediction_of_beit_v2_is_left_behind_aloud(tmp_path):
     assert any("second prediction, cls_pt_*" in note for note in report.notes)
 
 
+def test_a_path_with_dashes_does_not_ask_for_flags(tmp_path):
+    folder = tmp_path / "models--owner--name"  # as in the hub's cache
+    folder.mkdir()
+    path = changed(
+        folder, lambda s: {k: x for k, x in s.items() if k != "fc_norm.bias"}
+    )
+    with pytest.raises(ValueError, match=r"lacks fc_norm\.bias") as caught:
+        source.restore(path)
+    assert "convert it first" not in str(caught.value)
+
+
 def test_two_kinds_of_tables_are_refused(tmp_path):
     def add(state):
         table = state["blocks.0.attn.relative_position_bias_table"]

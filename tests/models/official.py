@@ -74,17 +74,6 @@ def tree(state: dict[str, np.ndarray], heads: int) -> dict:
     return rules.read(names.rows(parts), state, allow=("*",))[0]["params"]
 
 
-def nest(flat: dict[str, np.ndarray]) -> dict:
-    tree = {}
-    for path, value in flat.items():
-        *folders, leaf = path.split("/")
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[leaf] = value
-    return tree
-
-
 HF_CONFIG = {
     "image_size": "img_size",
     "patch_size": "patch_size",

@@ -17,8 +17,7 @@ from beit_jax import card, tasks
 from beit_jax import config as config_lib
 from beit_jax.convert import source, target
 from beit_jax.convert.rules import NO_HINTS, Hints
-from beit_jax.weights import Restored
-from tests.models.official import nest
+from beit_jax.weights import Restored, nest
 from tests.parity import ours
 from tests.parity.cases import Case, make_input
 

@@ -13,8 +13,7 @@ from beit_jax.heads.tokens import TokenHead
 from beit_jax.models.dvae import DVAE
 from beit_jax.models.vit import Encoder
 from beit_jax.tasks import encoders
-from beit_jax.weights import flatten
-from tests.models.official import nest
+from beit_jax.weights import flatten, nest
 from tests.parity import names, random_weights
 from tests.parity.cases import Case, Input, make_input
 

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
+from beit_jax.weights import nest
 from tests.agreement import assert_agrees
-from tests.models.official import nest
 from tests.parity import ours
 from tests.parity.cases import CASES, FULL_SIZE, make_input
 from tests.parity.compare import assert_agrees_live
