@@ -40,11 +40,11 @@ def load(path, image_size=None):
         checkpoint's; an encoder's positions are resized.
 
     Returns:
-      A `loading.Loaded`.
+      A `opened.Loaded`.
 
     Raises:
       ValueError: there is no checkpoint, or it is of no known network.
     """
-    from beit_jax import loading  # which imports all else
+    from beit_jax.run import opened  # which imports all else
 
-    return loading.load(path, image_size)
+    return opened.load(path, image_size)

@@ -27,11 +27,12 @@ from rich.table import Table
 
 from beit_jax import command, tasks
 from beit_jax import config as config_lib
-from beit_jax.data import decode, pipeline, sources
+from beit_jax.data import pipeline, sources
 from beit_jax.data.batches import Batches
+from beit_jax.data.ops import decode
 from beit_jax.data.views import Views
 from beit_jax.models.pixels import PIXEL_SPACES
-from beit_jax.tasks import augment
+from beit_jax.tasks import on_device
 
 _CELL = 112  # pixels of a picture in the sheet
 _ROWS, _VIEWS = 8, 4  # images in the sheet, and random views of each
@@ -177,9 +178,9 @@ def sheet(data: ConfigDict, spec: dict[str, Any]) -> Image.Image:
 def _augmented(batch: dict[str, np.ndarray], name: str) -> np.ndarray:
     """The view as the step shows it to the model, in uint8."""
     space = PIXEL_SPACES["imagenet"]  # erasing draws N(0, 1) in a space like this
-    image = augment.pixels(batch, name)
+    image = on_device.pixels(batch, name)
     if "erase" in batch and name == "image":
-        noisy = augment.erase(
+        noisy = on_device.erase(
             space.to_float(image), batch["erase"], batch["erase_seed"]
         )
         image = space.to_uint8(noisy)
@@ -216,7 +217,7 @@ def main(options) -> None:
         raise ValueError("give --data FOLDER_OR_ARCHIVE or --config FILE[:ARG]")
     if options.config:
         config_lib.check(options.config)
-        data, spec = options.config.data, tasks.build(options.config).example_spec
+        data, spec = options.config.data, tasks.build(options.config).train_spec
         if options.evaluation:
             data.source = data.eval_source
     else:

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict, config_dict
 
-from beit_jax.tables import has_type, nearest
+from beit_jax.lookup import has_type, nearest
 from beit_jax.variants import change
-from beit_jax.variants import choose as choose  # for recipes, which import this module
+from beit_jax.variants import choose as choose
 from beit_jax.variants import is_tiny as is_tiny
 
 OPEN = ("task", "model", "data.source", "data.eval_source", "data.mask")
@@ -68,7 +68,7 @@ def defaults() -> ConfigDict:
                 "source": {},
                 "eval_source": {},
                 "mask": {},
-                "augment": {  # explained in beit_jax/data/augment.py
+                "augment": {  # explained in beit_jax/data/settings.py
                     "crop": "random_resized",
                     "min_scale": 0.08,
                     "max_scale": 1.0,

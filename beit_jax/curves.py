@@ -14,8 +14,8 @@ from PIL import Image
 
 from beit_jax import command
 from beit_jax.charts import curves as chart
-from beit_jax.metrics import history
-from beit_jax.tables import nearest
+from beit_jax.lookup import nearest
+from beit_jax.run.writer import history
 
 Curve = chart.Curve
 

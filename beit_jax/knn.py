@@ -23,14 +23,15 @@ from absl import flags
 from ml_collections import ConfigDict
 from PIL import Image
 
-from beit_jax import card, command, sharding
+from beit_jax import command, sharding
 from beit_jax import config as config_lib
 from beit_jax.charts import neighbours as chart
-from beit_jax.convert.source import restore
-from beit_jax.features import Bank, fill, freeze, splits
+from beit_jax.checkpoints.read import restore
+from beit_jax.checkpoints.steps import Restored
+from beit_jax.run import card
+from beit_jax.run.bank import Bank, fill, freeze, splits
 from beit_jax.targets.tokens import UNTRAINED
 from beit_jax.tasks import encoders
-from beit_jax.weights import Restored
 
 _SIMILARITIES = 2**26  # of queries to images, computed in one go: 256 MiB
 _SHOWN = 8  # queries in the picture, and neighbours of each
@@ -136,7 +137,7 @@ def knn(
     The features of both splits are held in memory: blocks x images x F floats.
 
     Args:
-      path: any checkpoint, see convert/source.py, or "untrained".
+      path: any checkpoint, see checkpoints/read.py, or "untrained".
       config: whose `data` to use instead of the checkpoint's; untrained, its model too.
       workdir: for knn.json and neighbours.png; None: nothing is written.
       features: one of `encoders.FEATURES`.

@@ -31,13 +31,16 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from beit_jax import card as card_lib
-from beit_jax import command, features, predictions, sharding, tasks, weights
-from beit_jax.convert.source import restore
+from beit_jax import command, sharding, tasks
+from beit_jax.checkpoints import steps
+from beit_jax.checkpoints.read import restore
 from beit_jax.data import pipeline, sources
 from beit_jax.data.sources.images import Images
-from beit_jax.evaluate import compiled, load, own_config
-from beit_jax.predictions import Prediction
+from beit_jax.run import bank, predictions
+from beit_jax.run import card as card_lib
+from beit_jax.run.evaluator import compiled
+from beit_jax.run.opened import on_mesh, own_config
+from beit_jax.run.predictions import Prediction
 from beit_jax.tasks import encoders
 
 PER_DEVICE = 16  # images in a batch, unless the user says otherwise
@@ -68,7 +71,7 @@ def predict(
             print(one.name, one.problem or one.found["label"][0])
 
     Args:
-      checkpoint: any checkpoint, see convert/source.py.
+      checkpoint: any checkpoint, see checkpoints/read.py.
       images: folders, archives and image files.
       what: one of predictions.FILES; no task gives all of them.
       batch_size: images at once, which changes but speed and memory; 0: PER_DEVICE on
@@ -93,10 +96,10 @@ def predict(
 
 
 def _by_encoder(
-    saved: weights.Restored, what: str, patch: tuple[int, int] | None, mesh: Mesh
+    saved: steps.Restored, what: str, patch: tuple[int, int] | None, mesh: Mesh
 ) -> Finder:
     """What needs no task: nor, of pre-training, the tokenizer's checkpoint."""
-    encoder, size, space = features.encoder_of(saved)
+    encoder, size, space = bank.encoder_of(saved)
     params = jax.device_put(saved.params["encoder"], sharding.replicated(mesh))
 
     @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
@@ -111,7 +114,7 @@ def _by_encoder(
 
 
 def _by_task(
-    saved: weights.Restored,
+    saved: steps.Restored,
     config: ConfigDict,
     what: str,
     class_names: Sequence[str],
@@ -119,7 +122,7 @@ def _by_task(
 ) -> Finder:
     task = tasks.build(config)
     if what not in task.outputs:
-        more = encoders.OUTPUTS if features.has_encoder(saved) else ()
+        more = encoders.OUTPUTS if bank.has_encoder(saved) else ()
         raise ValueError(
             f"{saved.path} is of task {config.task.name!r}, which gives "
             f"{', '.join((*task.outputs, *more)) or 'nothing'}, not {what}"
@@ -127,14 +130,14 @@ def _by_task(
     names = ()
     if what == "labels":
         names = card_lib.class_names(saved, task.classes, class_names)
-    now, frozen = load(saved, task, mesh)
+    state, frozen = on_mesh(saved, task, mesh)
     step = compiled(functools.partial(task.predict, what), mesh, config.seed)
 
     def find(batch):
-        found = jax.device_get(step(now, frozen, batch))
+        found = jax.device_get(step(state, frozen, batch))
         return _ranked(found["log_probability"], names) if names else found
 
-    return find, task.example_spec
+    return find, task.train_spec
 
 
 def _enough(images: int, mesh: Mesh) -> int:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from beit_jax.tables import nearest
+from beit_jax.lookup import nearest
 
 Tree = Any
 

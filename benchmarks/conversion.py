@@ -22,10 +22,11 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from beit_jax import card, tasks
 from beit_jax import config as config_lib
-from beit_jax.convert import target
-from beit_jax.weights import Restored
+from beit_jax import tasks
+from beit_jax.checkpoints import write
+from beit_jax.checkpoints.steps import Restored
+from beit_jax.run import card
 
 TOKENS = {"name": "tokens", "checkpoint": "untrained", "untrained": {"vocab": 8192}}
 PRETRAIN = {"name": "pretrain", "target": TOKENS}
@@ -91,7 +92,7 @@ def main() -> None:
             saved = random_checkpoint(name)
             count = sum(leaf.size for leaf in jax.tree.leaves(saved.params))
             official = folder / f"{name}{SUFFIX}"
-            target.write(saved, official, "official")
+            write.write(saved, official, "official")
             del saved
             ways = [(official, "orbax"), (folder / "orbax", "hf")]
             ways += [(folder / "hf", "orbax"), (folder / "orbax", "official")]

@@ -35,7 +35,8 @@ import tensorflow as tf
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from beit_jax.data import colour, decode, draws, geometry, masking, pipeline
+from beit_jax.data import draws, pipeline
+from beit_jax.data.ops import colour, decode, geometry, masking
 
 ON_DEVICE = {"jitter": 0.4, "jitter_on": "device"}
 FAST = {"augment": ON_DEVICE | {"token_view": "first_view"}}

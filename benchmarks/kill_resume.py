@@ -25,8 +25,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from beit_jax import config as config_lib
+from beit_jax.checkpoints.names import flatten
+from beit_jax.checkpoints.steps import find_step
 from beit_jax.train import train
-from beit_jax.weights import find_step, flatten
 
 # Compiled programs are kept: only a chain's first start waits for the compiler.
 CACHE = tempfile.mkdtemp(prefix="kill_resume_cache_")

@@ -22,7 +22,8 @@ import jax
 import numpy as np
 
 from beit_jax import config as c
-from beit_jax import sharding, state, step, summary, tasks
+from beit_jax import sharding, tasks
+from beit_jax.run import state, step, summary
 
 MODELS = {
     "tiny": {"image_size": 32, "patch_size": 4, "dim": 96, "depth": 4, "heads": 4},
@@ -66,7 +67,7 @@ def random_batch(task, size: int) -> dict[str, np.ndarray]:
     """Noise for images and 40 % masked patches."""
     rng = np.random.default_rng(0)
     batch = {"weight": np.ones(size, np.float32)}
-    for name, spec in task.example_spec.items():
+    for name, spec in task.train_spec.items():
         shape = (size, *spec.shape)
         if name == "mask":
             batch[name] = rng.random(shape) < 0.4

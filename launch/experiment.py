@@ -28,7 +28,8 @@ from beit_jax import config as config_lib
 from beit_jax.command import PREEMPTED
 from beit_jax.evaluate import evaluate
 from beit_jax.knn import knn
-from beit_jax.train import Preempted, train
+from beit_jax.run.stop import Preempted
+from beit_jax.train import train
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"

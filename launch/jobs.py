@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 from absl import logging
 
-from beit_jax.train import StopSignal
+from beit_jax.run.stop import StopSignal
 
 Results = dict[str, dict[str, Any]]
 

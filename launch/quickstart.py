@@ -18,7 +18,8 @@ from rich.table import Table
 from beit_jax import config as config_lib
 from beit_jax.command import PREEMPTED
 from beit_jax.data import sources
-from beit_jax.train import Preempted, train
+from beit_jax.run.stop import Preempted
+from beit_jax.train import train
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 SEEDS = (0, 1, 2)

@@ -55,7 +55,7 @@ def table() -> str:
 
 
 def main() -> int:
-    from tests import agreement  # not __main__: the tests fill that module's RECORDS
+    from tests import agreement
 
     code = pytest.main(["-q", "-p", "no:xdist", *sys.argv[1:]])
     print(agreement.table())

@@ -13,12 +13,12 @@ import jax
 import numpy as np
 
 from beit_jax import sharding, tasks
-from beit_jax import state as state_lib
-from beit_jax.checkpoint import Checkpointer
+from beit_jax.checkpoints.keeper import Checkpointer
 from beit_jax.config import Plan
 from beit_jax.data import pipeline
-from beit_jax.evaluate import Evaluator, evaluation_stream
-from beit_jax.step import make_update
+from beit_jax.run import state as state_lib
+from beit_jax.run.evaluator import Evaluator, evaluation_stream
+from beit_jax.run.step import make_update
 from tests import tiny
 
 MESHES = {"one": (1, 1, 1), "data": (8, 1, 1), "fsdp": (2, 4, 1), "all": (2, 2, 2)}
@@ -30,7 +30,7 @@ def start(config, shape):
     devices = jax.devices()[: np.prod(shape)]
     mesh = sharding.make_mesh(dict(zip(sharding.AXES, shape, strict=True)), devices)
     task = tasks.build(config)
-    stream = pipeline.train_stream(config.data, task.example_spec, config.seed)
+    stream = pipeline.train_stream(config.data, task.train_spec, config.seed)
     spec = {k: jax.ShapeDtypeStruct(*v) for k, v in stream.spec.items()}
     plan = Plan.from_config(config, 1.0)
     with jax.set_mesh(mesh):

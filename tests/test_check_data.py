@@ -12,7 +12,7 @@ from PIL import Image
 
 from beit_jax import check_data
 from beit_jax.data import sources
-from beit_jax.data.augment import Augment
+from beit_jax.data.settings import Augment
 from beit_jax.data.views import Views
 from tests.data import corpus
 

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from beit_jax import card, command, sharding, weights
-from beit_jax.evaluate import Evaluator, evaluate
-from beit_jax.state import TrainState
+from beit_jax import command, sharding
+from beit_jax.checkpoints import steps
+from beit_jax.evaluate import evaluate
+from beit_jax.run import card
+from beit_jax.run.evaluator import Evaluator
+from beit_jax.run.state import TrainState
 from beit_jax.tasks.base import Defaults
 from beit_jax.train import train
 from tests import tiny
@@ -125,7 +128,7 @@ def test_classes_that_a_checkpoint_does_not_know_are_refused(run, tmp_path):
 
 def test_images_that_look_otherwise_are_refused_unless_that_is_wanted(run):
     workdir, metrics = run
-    source = weights.read_config(workdir)["data"]["eval_source"]
+    source = steps.read_config(workdir)["data"]["eval_source"]
     changes = {"data__augment__crop_pct": 0.5, "data__eval_source": source}
     config = tiny.config("classify", **changes)
     words = r"run/checkpoints/2 was trained with crop_pct=1.0, the recipe has 0.5"
@@ -138,8 +141,8 @@ def test_images_that_look_otherwise_are_refused_unless_that_is_wanted(run):
 def test_a_checkpoint_from_before_the_cards_is_measured_too(run, nameless, capsys):
     workdir, metrics = run
     assert evaluate(nameless) == metrics
-    made = card.of_checkpoint(weights.restore_params(nameless))
-    kept = card.of_checkpoint(weights.restore_params(workdir))
+    made = card.of_checkpoint(steps.restore_params(nameless))
+    kept = card.of_checkpoint(steps.restore_params(workdir))
     assert made == kept | {"class_names": []} and kept["class_names"] == list(NAMES)
     told = r"note: .* does not know the names of its classes; .*order: \['ant', 'bee'"
     assert re.search(told, capsys.readouterr().err)
@@ -147,7 +150,7 @@ def test_a_checkpoint_from_before_the_cards_is_measured_too(run, nameless, capsy
 
 def test_names_are_given_to_a_checkpoint_that_does_not_know_its_own(run, nameless):
     """And mean what its own would: those classes, in the order of the logits."""
-    own = weights.read_config(run[0])["data"]["source"]["path"]
+    own = steps.read_config(run[0])["data"]["source"]["path"]
     assert evaluate(nameless, data=own, class_names=NAMES) == run[1]
     turned = evaluate(nameless, data=own, class_names=NAMES[::-1])
     assert turned["eval/loss"] != run[1]["eval/loss"]

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
-from beit_jax import card, features, knn, sharding, weights
+from beit_jax import knn, sharding
+from beit_jax.checkpoints import steps
+from beit_jax.run import bank, card
 from tests import tiny
 from tests.tasks import runs
 
@@ -68,15 +70,15 @@ def test_a_bank_leaves_out_what_cannot_be_read_and_still_finds_the_images(tmp_pa
     images = {"data__eval_source": {"name": "folder", "path": str(tmp_path)}}
     data = tiny.config("classify", **changes, **images).data
     data.source = data.eval_source
-    _, stream = features.splits(data, (32, 32))
+    _, stream = bank.splits(data, (32, 32))
 
     def encode(image):
         return image.mean((1, 2))[None]
 
-    bank = features.fill(encode, stream, sharding.make_mesh({"data": 1}, DEVICE))
-    assert bank.features[0, :, 0].tolist() == [0, 80, 120, 160]
-    assert bank.labels.tolist() == [0, 0, 1, 1]
-    shown = bank.images(np.array([[3, 1]]))
+    filled = bank.fill(encode, stream, sharding.make_mesh({"data": 1}, DEVICE))
+    assert filled.features[0, :, 0].tolist() == [0, 80, 120, 160]
+    assert filled.labels.tolist() == [0, 0, 1, 1]
+    shown = filled.images(np.array([[3, 1]]))
     assert shown.shape == (1, 2, 32, 32, 3)
     assert shown[0, :, 0, 0, 0].tolist() == [160, 80]
 
@@ -87,7 +89,7 @@ def checkpoint(tmp_path_factory):
     config = runs.config("pretrain", "pixels")
     task, params, _, _ = runs.start(config)
     path = tmp_path_factory.mktemp("checkpoint")
-    return weights.save_params(path, params, {}, config, card.of(config, task, ()))
+    return steps.save_params(path, params, {}, config, card.of(config, task, ()))
 
 
 def test_the_batch_size_changes_nothing(checkpoint, tmp_path):
@@ -123,7 +125,7 @@ def test_every_image_is_nearest_to_itself(checkpoint):
 def test_images_must_look_as_the_card_says(checkpoint):
     """How much of them, only a classifier's says."""
     config = tiny.config("classify")
-    saved = weights.restore_params(checkpoint)
+    saved = steps.restore_params(checkpoint)
     config.data.augment.crop_pct = 0.5
     card.check_data(saved, config.data)
     classifier = saved._replace(card=saved.card | {"pool": "mean"})
@@ -159,6 +161,6 @@ def test_what_cannot_be_used_is_refused_in_words(
 
 def test_a_tokenizer_is_no_encoder(tmp_path):
     config = tiny.config("tokenizer")
-    weights.save_params(tmp_path, {"encoder": {}}, {}, config, {})
+    steps.save_params(tmp_path, {"encoder": {}}, {}, config, {})
     with pytest.raises(ValueError, match="of task 'tokenizer', which has no BEiT enc"):
         knn.knn(tmp_path)

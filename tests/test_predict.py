@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from beit_jax import card, predict, predictions, tasks, weights
+from beit_jax import predict, tasks
+from beit_jax.checkpoints import steps
 from beit_jax.evaluate import evaluate
 from beit_jax.models.pixels import PIXEL_SPACES
+from beit_jax.run import card, predictions
 from beit_jax.tasks import TASKS
 from beit_jax.tasks.encoders import block_features
 from tests.tasks import runs
@@ -60,7 +62,7 @@ def checkpoint(tmp_path_factory, images, quick_to_compile):
             task, params, ctx, _ = runs.start(config)
             path = tmp_path_factory.mktemp(name)
             known = card.of(config, task, names)
-            weights.save_params(path, params, ctx.model_state, config, known)
+            steps.save_params(path, params, ctx.model_state, config, known)
             made[name, names] = str(path)
         return made[name, names]
 
@@ -188,7 +190,7 @@ def test_features_are_of_the_blocks_asked_for(checkpoint, images, tmp_path):
     seen = PIXEL_SPACES["imagenet"].to_float(np.stack([one.image for one in every]))
     encoder = tasks.build(runs.config("classify")).encoder
     features = jax.jit(functools.partial(block_features, encoder, kind="concat"))
-    both = features(weights.restore_params(classifier).params["encoder"], image=seen)
+    both = features(steps.restore_params(classifier).params["encoder"], image=seen)
     both = both.swapaxes(0, 1)[:, [1, 0]]
     np.testing.assert_allclose(found["cls"], both[..., :32], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found["mean"], both[..., 32:], rtol=1e-5, atol=1e-5)
@@ -280,7 +282,7 @@ def test_an_encoder_needs_no_tokenizer(checkpoint, images, tmp_path):
     config = runs.config("pretrain")
     params = runs.start(config)[1]
     config.task.target = target
-    saved = weights.save_params(tmp_path / "run", params, {}, config, {})
+    saved = steps.save_params(tmp_path / "run", params, {}, config, {})
     image = [images / "ant" / "L.png"]
     for what in ("features", "attention"):
         (one,) = predict.predict(saved, image, what)

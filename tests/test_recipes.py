@@ -11,9 +11,12 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from beit_jax import config as c
-from beit_jax import state, tasks
+from beit_jax import tasks
 from beit_jax.data import pipeline
-from beit_jax.evaluate import evaluate, evaluation_stream, metric_names
+from beit_jax.evaluate import evaluate
+from beit_jax.run import state
+from beit_jax.run.checks import metric_names
+from beit_jax.run.evaluator import evaluation_stream
 from beit_jax.tasks.base import Context
 from beit_jax.train import train
 from tests import tiny
@@ -78,7 +81,7 @@ def test_a_recipe_much_like_another_fits_together(stem):
     """Its data come, and its steps can be traced; only to compile them takes long."""
     config = load(stem).get_config("tiny")
     task = tasks.build(config)
-    stream = pipeline.train_stream(config.data, task.example_spec, config.seed)
+    stream = pipeline.train_stream(config.data, task.train_spec, config.seed)
     batch = next(stream.batches())
     have = nn.unbox(state.abstract_variables(task, batch))
     frozen = jax.eval_shape(task.load_frozen)

@@ -13,9 +13,10 @@ import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
 from beit_jax import config as config_lib
-from beit_jax import sharding, state, tasks
+from beit_jax import sharding, tasks
+from beit_jax.checkpoints.names import flatten
 from beit_jax.models.vit import VARIANTS
-from beit_jax.weights import flatten
+from beit_jax.run import state
 
 GOLDEN = pathlib.Path(__file__).with_name("golden") / "sharding.json"
 
@@ -85,7 +86,7 @@ def boxed_params(variant: str):
     task = tasks.build(config)
     example = {
         name: jax.ShapeDtypeStruct((1, *spec.shape), spec.dtype)
-        for name, spec in task.example_spec.items()
+        for name, spec in task.train_spec.items()
     }
     return state.abstract_variables(task, example)["params"]
 

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from beit_jax.evaluate import evaluate
-from beit_jax.train import Preempted, train
+from beit_jax.run.stop import Preempted
+from beit_jax.train import train
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")

@@ -8,7 +8,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from beit_jax import config as c
-from beit_jax.weights import flatten
+from beit_jax.checkpoints.names import flatten
 
 ENCODER = {
     "image_size": 32,

@@ -11,10 +11,11 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from beit_jax import tables
-from beit_jax.data import decode, draws, masking, sources, views
-from beit_jax.data.augment import Augment
+from beit_jax import lookup
+from beit_jax.data import draws, sources, views
 from beit_jax.data.ledger import Ledger
+from beit_jax.data.ops import decode, masking
+from beit_jax.data.settings import Augment
 
 Batch = dict[str, np.ndarray]
 Shard = tuple[int, int]  # (host index, host count)
@@ -154,7 +155,7 @@ class Batches:
         if "mask" not in self.example_spec:
             return {}
         purpose = "train mask" if self.training else "eval mask"
-        mask = tables.build(
+        mask = lookup.build(
             masking.MASKS,
             self.config["mask"],
             "beit_jax.data.masking",
@@ -237,7 +238,7 @@ def _finished(batch: Batch, parts: list[Future]) -> Batch:
 def _check_spec(example_spec: Mapping[str, Any], info: sources.Info) -> None:
     """Raises ValueError for what data cannot put in a batch, or this source not."""
     for name, form in example_spec.items():
-        want = tables.lookup(DTYPES, name, "what data can put in a batch")
+        want = lookup.lookup(DTYPES, name, "what data can put in a batch")
         if form.dtype != want:
             raise ValueError(
                 f"{name!r} of the example spec has dtype {form.dtype}; data "

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from beit_jax.data import sources
 from beit_jax.data.batches import TRAIN_ONLY, Batch, Batches, Shard, Spec
-from beit_jax.data.frozen import Frozen
+from beit_jax.data.kept import Frozen
 from beit_jax.data.ledger import Ledger
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from beit_jax.data import colour, decode, erasing, geometry, mixing, randaugment
-from beit_jax.data.augment import Augment
-from beit_jax.data.geometry import FILTERS, NEAREST, Box
+from beit_jax.data.ops import colour, decode, erasing, geometry, mixing, randaugment
+from beit_jax.data.ops.geometry import FILTERS, NEAREST, Box
+from beit_jax.data.settings import Augment
 from beit_jax.data.sources import BadExample, Record
 
 Arrays = dict[str, np.ndarray]

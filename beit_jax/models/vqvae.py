@@ -6,10 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from beit_jax.lookup import lookup
 from beit_jax.models.patches import check_sides, halvings
 from beit_jax.models.quantizer import Quantizer, QuantizerOutput
 from beit_jax.models.vqvae_layers import NETWORKS
-from beit_jax.tables import lookup
 
 Array = jax.Array
 

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from beit_jax.convert.source import locate, read_config, restore
+from beit_jax.checkpoints.read import locate, read_config, restore
+from beit_jax.lookup import build, lookup
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.models.tokenizers import TOKENIZERS
-from beit_jax.tables import build, lookup
 
 Array = jax.Array
 Tree = Any
@@ -24,7 +24,7 @@ class Tokens:
 
     Args:
       checkpoint: of a tokenizer (a run's work directory, another project's file: see
-        convert/source.py), or "untrained": random weights from a fixed seed, which is
+        checkpoints/read.py), or "untrained": random weights from a fixed seed, which is
         only good for trying things out.
       image_size: side of the square view that the tokenizer sees, or height and width,
         in pixels; 0: what it was trained on. DALL-E's sees 112 where the encoder sees

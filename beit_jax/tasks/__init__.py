@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from beit_jax import tables
+from beit_jax import lookup
 from beit_jax.tasks import base, classify, pretrain, probe, tokenizer
 
 TASKS = {
@@ -15,4 +15,4 @@ TASKS = {
 
 def build(config: ConfigDict) -> base.Task:
     """The task of a run; raises ValueError for settings that do not fit."""
-    return tables.build(TASKS, config.task, "beit_jax.tasks", config=config)
+    return lookup.build(TASKS, config.task, "beit_jax.tasks", config=config)

@@ -37,7 +37,7 @@ class Task(Protocol):
     from part to part, and drop path, which each part draws anew.)
     """
 
-    example_spec: dict[str, jax.ShapeDtypeStruct]  # of one example, without batch axis
+    train_spec: dict[str, jax.ShapeDtypeStruct]  # of one example, without batch axis
     headline: tuple[str, ...]  # the metrics that a person watches
     classes: int | None  # labels must be in [0, classes); None: it uses no labels
     frozen_from: pathlib.Path | None  # the checkpoint step of the frozen weights

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from beit_jax.charts import confusion, reliability
 from beit_jax.heads.linear import POOLS, LinearHead
-from beit_jax.tasks import augment, base, encoders, scores
+from beit_jax.tasks import base, encoders, on_device, scores
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 
 
@@ -55,10 +55,10 @@ class Classify(base.Defaults):
             jnp.dtype(config.dtype),
         )
         self.classes, self.pool = classes, pool
-        self.example_spec = {
+        self.train_spec = {
             "image": jax.ShapeDtypeStruct((*size, 3), jnp.uint8),
             "label": jax.ShapeDtypeStruct((), jnp.int32),
-            **augment.example_spec(config, labels=True),
+            **on_device.example_spec(config, labels=True),
         }
         self._smoothing = label_smoothing
 
@@ -115,13 +115,13 @@ class Classify(base.Defaults):
         return self.head.apply({"params": params}, features.tokens)
 
     def _sums(self, params: Tree, batch: Batch, rngs) -> Sums:
-        image = self._space.to_float(augment.pixels(batch, "image"))
-        wanted = augment.soft_targets(batch["label"], self.classes, self._smoothing)
+        image = self._space.to_float(on_device.pixels(batch, "image"))
+        wanted = on_device.soft_targets(batch["label"], self.classes, self._smoothing)
         weight = batch["weight"]
         if "erase" in batch:
-            image = augment.erase(image, batch["erase"], batch["erase_seed"])
+            image = on_device.erase(image, batch["erase"], batch["erase_seed"])
         if "mix" in batch:
-            image, wanted = augment.mix(image, wanted, batch["mix"])
+            image, wanted = on_device.mix(image, wanted, batch["mix"])
             weight = weight * weight[::-1]  # a skipped partner spoils the row
         logits = self._logits(params, image, rngs)
         loss = optax.softmax_cross_entropy(logits, wanted)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from beit_jax import tables
+from beit_jax import lookup
 from beit_jax.models import adapt as adaptation
 from beit_jax.models import positions
 from beit_jax.models.pixels import PIXEL_SPACES, PixelSpace
@@ -58,7 +58,7 @@ def build(
     size, grid = _size_and_grid(settings)
     settings.pop("image_size")
     dtype = jnp.dtype(config.dtype)
-    encoder = tables.call(
+    encoder = lookup.call(
         Encoder, settings, "config.model", grid=grid, dtype=dtype, **given
     )
     return encoder, size, space
@@ -68,10 +68,10 @@ def _with_defaults(model: Mapping[str, Any], pretraining: bool) -> dict[str, Any
     """The settings of a model, those of its variant and its preset filled in."""
     settings = {"init_as": "pretrain" if pretraining else "finetune", **model}
     if variant := settings.pop("variant", ""):
-        sizes = tables.lookup(VARIANTS, variant, "config.model.variant")
+        sizes = lookup.lookup(VARIANTS, variant, "config.model.variant")
         settings = sizes | settings
     if preset := settings.pop("preset", ""):
-        make = tables.lookup(PRESETS, preset, "config.model.preset")
+        make = lookup.lookup(PRESETS, preset, "config.model.preset")
         settings = make(settings.get("depth", 12), pretraining) | settings
     return settings
 
@@ -106,7 +106,7 @@ def _size_and_grid(model: Mapping[str, Any]) -> tuple[tuple[int, int], Grid]:
 
 def pixel_space(settings: dict[str, Any]) -> PixelSpace:
     """Takes `pixels` out of a model's settings and looks it up."""
-    return tables.lookup(
+    return lookup.lookup(
         PIXEL_SPACES, settings.pop("pixels", "half"), "config.model.pixels"
     )
 

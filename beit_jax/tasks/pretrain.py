@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from beit_jax import tables
+from beit_jax import lookup
 from beit_jax.heads.tokens import TokenHead
 from beit_jax.targets import TARGETS
-from beit_jax.tasks import augment, base, encoders
+from beit_jax.tasks import base, encoders, on_device
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 
 PREDICT = ("masked", "all")
@@ -55,7 +55,7 @@ class Pretrain(base.Defaults):
     ):
         self.encoder, size, self._space = encoders.build(config, mask_token=True)
         grid, patch = self.encoder.grid, self.encoder.patch_size
-        self.target = tables.build(
+        self.target = lookup.build(
             TARGETS, target, "beit_jax.targets", grid=grid, patch_size=patch
         )
         self.frozen_from = self.target.step
@@ -65,13 +65,13 @@ class Pretrain(base.Defaults):
         self.head = TokenHead(self.target.outputs, dtype=jnp.dtype(config.dtype))
         self._predict_all = predict == "all"
         self.slots = self._count_slots(config.data.mask, predict)
-        self.example_spec = {
+        self.train_spec = {
             "image": jax.ShapeDtypeStruct((*size, 3), jnp.uint8),
             "token_image": jax.ShapeDtypeStruct(
                 (*self.target.image_size, 3), jnp.uint8
             ),
             "mask": jax.ShapeDtypeStruct(grid, jnp.bool_),
-            **augment.example_spec(config, labels=False),
+            **on_device.example_spec(config, labels=False),
         }
 
     def _count_slots(self, mask: Mapping[str, Any], predict: str) -> int:
@@ -117,7 +117,7 @@ class Pretrain(base.Defaults):
         return self._sums(params, batch, ctx, None)
 
     def _sums(self, params: Tree, batch: Batch, ctx: Context, rngs) -> Sums:
-        wanted = self.target(ctx.frozen, augment.pixels(batch, "token_image"))
+        wanted = self.target(ctx.frozen, on_device.pixels(batch, "token_image"))
         mask = _flat(batch["mask"])
         index, used = masked_slots(self._wanted_at(mask), self.slots)
         used = used * batch["weight"][:, None]
@@ -143,7 +143,7 @@ class Pretrain(base.Defaults):
         """Predictions (B, K, outputs) for the patches at `index` (B, K)."""
         features = self.encoder.apply(
             {"params": params["encoder"]},
-            self._space.to_float(augment.pixels(batch, "image")),
+            self._space.to_float(on_device.pixels(batch, "image")),
             _flat(batch["mask"]),
             train=rngs is not None,
             rngs=rngs,

@@ -10,10 +10,10 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from beit_jax.convert.source import locate, read_config, restore
+from beit_jax.checkpoints.read import locate, read_config, restore
 from beit_jax.sharding import partitioned
 from beit_jax.targets.tokens import UNTRAINED
-from beit_jax.tasks import augment, base, encoders
+from beit_jax.tasks import base, encoders, on_device
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 
 NORMS = ("none", "batch")
@@ -61,7 +61,7 @@ class Probe(base.Defaults):
 
     Args:
       checkpoint: with an encoder (a run's work directory, another project's file: see
-        convert/source.py), which gives `config.model` too: what is said there must
+        checkpoints/read.py), which gives `config.model` too: what is said there must
         agree, but for `image_size`.
         "untrained": random weights of `config.model` from a fixed seed, the control.
       classes: C; labels are in [0, C).
@@ -97,10 +97,10 @@ class Probe(base.Defaults):
             mask_token=source == "pretrain",
             final_norm=False,
         )
-        self.example_spec = {
+        self.train_spec = {
             "image": jax.ShapeDtypeStruct((*size, 3), jnp.uint8),
             "label": jax.ShapeDtypeStruct((), jnp.int32),
-            **augment.example_spec(config, labels=False),
+            **on_device.example_spec(config, labels=False),
         }
 
     def _trained(self, asked: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -146,7 +146,7 @@ class Probe(base.Defaults):
             saved = restore(self.frozen_from)
             params = encoders.adapt(saved.params, saved.config["model"], self.encoder)
             return params["encoder"]
-        image = jnp.zeros((1, *self.example_spec["image"].shape))
+        image = jnp.zeros((1, *self.train_spec["image"].shape))
         make = jax.jit(lambda key, image: nn.unbox(self.encoder.init(key, image)))
         return make(jax.random.key(0), image)["params"]
 
@@ -169,7 +169,7 @@ class Probe(base.Defaults):
 
     def _features(self, batch: Batch, ctx: Context) -> Array:
         """(L, B, F) float32, of frozen weights only: no gradient goes this way."""
-        image = self._space.to_float(augment.pixels(batch, "image"))
+        image = self._space.to_float(on_device.pixels(batch, "image"))
         return encoders.block_features(self.encoder, ctx.frozen, image, self.pool)
 
     def _sums(self, params: Tree, features: Array, batch: Batch) -> Sums:

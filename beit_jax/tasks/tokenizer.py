@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from beit_jax import tables
+from beit_jax import lookup
 from beit_jax.models.tokenizers import TOKENIZERS
-from beit_jax.tasks import augment, base, encoders
+from beit_jax.tasks import base, encoders, on_device
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 from beit_jax.tasks.objectives import OBJECTIVES, Outcome
 
@@ -40,23 +40,23 @@ class Tokenizer(base.Defaults):
                 f"config.model.image_size={size!r} must be pixels, >= 1: tokenizers "
                 "learn from squares, and serve images of any size"
             )
-        self.model = tables.build(
+        self.model = lookup.build(
             TOKENIZERS, settings, "config.model", dtype=jnp.dtype(config.dtype)
         )
         if isinstance(objective, str):
             raise ValueError(
                 f"config.task.objective={objective!r} must be a section of settings"
             )
-        self._objective = tables.call(
+        self._objective = lookup.call(
             OBJECTIVES[type(self.model)],
             dict(objective),
             "config.task.objective",
             model=self.model,
             space=self._space,
         )
-        self.example_spec = {
+        self.train_spec = {
             "image": jax.ShapeDtypeStruct((size, size, 3), jnp.uint8),
-            **augment.example_spec(config, labels=False),
+            **on_device.example_spec(config, labels=False),
         }
 
     def init(self, rng: Array, batch: Batch) -> Tree:
@@ -67,7 +67,7 @@ class Tokenizer(base.Defaults):
         return {"params": params, "model_state": variables}
 
     def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        image = self._space.to_float(augment.pixels(batch, "image"))
+        image = self._space.to_float(on_device.pixels(batch, "image"))
         outcome = self._outcome(params, image, batch["weight"], ctx, ctx.rng)
         sums = self._sums(outcome, image, batch["weight"])
         loss, images = sums["loss"]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from beit_jax.data import colour, decode, geometry, randaugment
-from beit_jax.data.augment import Augment
-from beit_jax.data.geometry import Box
+from beit_jax.data.ops import colour, decode, geometry, randaugment
+from beit_jax.data.ops.geometry import Box
+from beit_jax.data.settings import Augment
 from beit_jax.data.sources import BadExample, Record
 from beit_jax.data.views import Views
 from tests.data import corpus

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from beit_jax.convert import beit_names, rules
+from beit_jax.checkpoints.foreign import beit_names, rules
 from beit_jax.models.vit import Encoder
 from tests.shared import shared_path
 

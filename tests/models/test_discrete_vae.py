@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beit_jax.convert import discrete_vae as names
-from beit_jax.convert.rules import read
+from beit_jax.checkpoints.foreign import discrete_vae as names
+from beit_jax.checkpoints.foreign.rules import read
+from beit_jax.checkpoints.names import flatten
 from beit_jax.models.discrete_vae import DiscreteVAE
 from beit_jax.models.gumbel import GumbelOutput, gumbel_softmax, kl_to_uniform
 from beit_jax.tasks.objectives import LIKELIHOODS
-from beit_jax.weights import flatten
 from tests.agreement import assert_agrees, assert_relative
 from tests.models import official
 

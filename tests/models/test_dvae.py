@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beit_jax.convert import dvae as names
-from beit_jax.convert.rules import read
+from beit_jax.checkpoints.foreign import dvae as names
+from beit_jax.checkpoints.foreign.rules import read
 from beit_jax.models.dvae import DVAE, double, halve, logit_laplace_nll
 from beit_jax.models.pixels import PIXEL_SPACES
 from tests.agreement import assert_agrees

@@ -11,8 +11,8 @@ import pytest
 
 from beit_jax import config as config_lib
 from beit_jax import tasks
-from beit_jax.convert import beit_names
-from beit_jax.weights import flatten
+from beit_jax.checkpoints.foreign import beit_names
+from beit_jax.checkpoints.names import flatten
 from tests.agreement import assert_agrees
 from tests.shared import shared_path
 

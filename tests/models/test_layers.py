@@ -5,12 +5,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from beit_jax.models.layers import (
-    Attention,
-    DropPath,
-    Mlp,
-    PatchEmbed,
-)
+from beit_jax.models.layers import Attention, DropPath, Mlp, PatchEmbed
 from beit_jax.models.products import product
 
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from beit_jax.checkpoints.names import flatten
 from beit_jax.heads.linear import LinearHead
 from beit_jax.heads.tokens import TokenHead
-from beit_jax.weights import flatten
 from tests.agreement import assert_agrees
 from tests.models import official
 from tests.shared import shared_path

@@ -13,11 +13,13 @@ import jax
 import numpy as np
 
 import beit_jax
-from beit_jax import card, tasks
 from beit_jax import config as config_lib
-from beit_jax.convert import source, target
-from beit_jax.convert.rules import NO_HINTS, Hints
-from beit_jax.weights import Restored, nest
+from beit_jax import tasks
+from beit_jax.checkpoints import read, write
+from beit_jax.checkpoints.foreign.rules import NO_HINTS, Hints
+from beit_jax.checkpoints.names import nest
+from beit_jax.checkpoints.steps import Restored
+from beit_jax.run import card
 from tests.parity import ours
 from tests.parity.cases import Case, make_input
 
@@ -87,11 +89,11 @@ def load(path: pathlib.Path, told: Hints = NO_HINTS):
 
     What a file does not tell is told on its way through one of ours.
     """
-    saved, _ = source.read(path, told)
+    saved, _ = read.read(path, told)
     saved = saved._replace(card=card.of_checkpoint(saved))
     with tempfile.TemporaryDirectory() as folder:
         whole = pathlib.Path(folder, "whole.safetensors")
-        target.write(saved, whole, "safetensors")
+        write.write(saved, whole, "safetensors")
         module, variables, _, _ = beit_jax.load(whole)
 
     def apply(*args, **kwargs):
@@ -244,17 +246,17 @@ def differences(case: Case, folder: pathlib.Path) -> dict[str, float]:
 
     made = {}
     saved = checkpoint(case)
-    target.write(saved, folder / "ours.safetensors", "safetensors")
+    write.write(saved, folder / "ours.safetensors", "safetensors")
     own = our_outputs(folder / "ours.safetensors", case)
-    for to, (read, name) in READERS[case.peer].items():
-        target.write(saved, folder / name, to)
-        outputs = their_outputs(read(folder / name, case), case)
+    for to, (load, name) in READERS[case.peer].items():
+        write.write(saved, folder / name, to)
+        outputs = their_outputs(load(folder / name, case), case)
         made[f"ours -> {to}"] = largest(outputs, own)
     model = peers.load(peers.build(case), case)
     theirs = their_outputs(model, case)
     told = hints(case) if case.peer == "timm" else NO_HINTS
-    for to, (write, name) in WRITERS[case.peer].items():
-        write(model, folder / name)
+    for to, (save, name) in WRITERS[case.peer].items():
+        save(model, folder / name)
         made[f"{to} -> ours"] = largest(our_outputs(folder / name, case, told), theirs)
     return made
 

@@ -1,11 +1,11 @@
-"""Which tensor of a torch peer is which of ours, by the tables of beit_jax.convert."""
+"""Which tensor of a torch peer is which of ours, by the tables of checkpoints."""
 
 import importlib.metadata
 from collections.abc import Mapping
 
 import numpy as np
 
-from beit_jax.convert import beit_names, dvae, rules
+from beit_jax.checkpoints.foreign import beit_names, dvae, rules
 from tests.parity.cases import Case
 
 Array = np.ndarray

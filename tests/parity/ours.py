@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from beit_jax.checkpoints.names import flatten, nest
 from beit_jax.heads.linear import LinearHead
 from beit_jax.heads.tokens import TokenHead
 from beit_jax.models.dvae import DVAE
 from beit_jax.models.vit import Encoder
 from beit_jax.tasks import encoders
-from beit_jax.weights import flatten, nest
 from tests.parity import names, random_weights
 from tests.parity.cases import Case, Input, make_input
 

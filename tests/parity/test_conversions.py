@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 import beit_jax
-from beit_jax import card
-from beit_jax.convert import files, formats, target
-from beit_jax.convert.rules import Hints
-from beit_jax.weights import flatten
+from beit_jax.checkpoints import write
+from beit_jax.checkpoints.foreign import families, files
+from beit_jax.checkpoints.foreign.rules import Hints
+from beit_jax.checkpoints.names import flatten
+from beit_jax.run import card
 from tests.agreement import assert_agrees
 from tests.models import official
 from tests.parity import conversions
@@ -80,12 +81,12 @@ def test_from_transformers_by_way_of_timm_no_bit_changes(tmp_path):
     case = CASES["mean_per_block"]
     model = peers.load(peers.hugging_face(case), case)
     model.save_pretrained(tmp_path / "hf")
-    first, _ = formats.restore(files.read(tmp_path / "hf"))
+    first, _ = families.restore(files.read(tmp_path / "hf"))
     first = first._replace(card=card.of_checkpoint(first))
-    target.write(first, tmp_path / "timm.pth", "timm")
+    write.write(first, tmp_path / "timm.pth", "timm")
     timm = conversions.from_timm(tmp_path / "timm.pth", case)
     torch.save(timm.state_dict(), tmp_path / "again.pth")
-    last, _ = formats.restore(files.read(tmp_path / "again.pth"))
+    last, _ = families.restore(files.read(tmp_path / "again.pth"))
     one, two = flatten(first.params), flatten(last.params)
     assert one.keys() == two.keys()
     for name in one:
@@ -94,9 +95,9 @@ def test_from_transformers_by_way_of_timm_no_bit_changes(tmp_path):
 
 def test_an_official_file_comes_back_byte_for_byte(tmp_path):
     state, _, _ = recorded("mim_v1", tmp_path / "official.pth")
-    read, _ = formats.restore(files.read(tmp_path / "official.pth"))
+    read, _ = families.restore(files.read(tmp_path / "official.pth"))
     read = read._replace(card=card.of_checkpoint(read))
-    target.write(read, tmp_path / "back.pth", "official")
+    write.write(read, tmp_path / "back.pth", "official")
     back = torch.load(tmp_path / "back.pth", weights_only=True)["model"]
     assert state.keys() == back.keys()
     for name, x in state.items():
@@ -120,8 +121,8 @@ def test_their_image_processor_shows_what_our_evaluation_does(case, settings, tm
 
     saved = conversions.checkpoint(case, **settings)
     folder, own = tmp_path / "hf", tmp_path / "own.safetensors"
-    target.write(saved, folder, "hf")
-    target.write(saved, own, "safetensors")
+    write.write(saved, folder, "hf")
+    write.write(saved, own, "safetensors")
     side = round(case.image[0] / settings.get("crop_pct", 1.0))  # nothing is resized
     image = np.random.default_rng(1).integers(0, 256, (side, side, 3), np.uint8)
     theirs = AutoImageProcessor.from_pretrained(folder)

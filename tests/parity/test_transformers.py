@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from beit_jax.weights import nest
+from beit_jax.checkpoints.names import nest
 from tests.agreement import assert_agrees
 from tests.parity import ours
 from tests.parity.cases import CASES, FULL_SIZE, make_input

@@ -8,8 +8,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from beit_jax import optim, sharding, state, step, tasks
+from beit_jax import sharding, tasks
 from beit_jax.config import Plan
+from beit_jax.optim import optimizers
+from beit_jax.run import state, step
 from beit_jax.tasks.base import Context
 from tests import tiny
 
@@ -34,7 +36,7 @@ def batch(task, size: int = 4, seed: int = 0) -> dict[str, np.ndarray]:
     """Random examples of what the task asks for, with 1, 2, ... masked patches."""
     rng = np.random.default_rng(seed)
     made = {"weight": np.ones(size, np.float32)}
-    for name, spec in task.example_spec.items():
+    for name, spec in task.train_spec.items():
         shape = (size, *spec.shape)
         if name == "mask":
             rows = np.arange(np.prod(spec.shape)) <= np.arange(size)[:, None] % 6
@@ -85,7 +87,7 @@ def _untrained_tokenizer():
 def updating(task, config: ConfigDict, params, ctx: Context):
     """(a state before its first step, the compiled update of the training loop)."""
     plan = Plan.from_config(config, 1.0)
-    tx = optim.make(config.optim, plan, params)
+    tx = optimizers.make(config.optim, plan, params)
     zeros = jax.tree.map(
         lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(tx.init, params)
     )

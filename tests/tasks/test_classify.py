@@ -145,7 +145,7 @@ def test_erasing_changes_what_is_seen():
 )
 def test_the_spec_asks_for_what_the_step_augments_by(setting, arrays):
     changes = {f"data__augment__{name}": value for name, value in setting.items()}
-    spec = tasks.build(runs.config("classify", **changes)).example_spec
+    spec = tasks.build(runs.config("classify", **changes)).train_spec
     assert spec.keys() == {"image", "label", *arrays}
 
 

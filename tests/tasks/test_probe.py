@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from beit_jax import tasks, weights
+from beit_jax import tasks
+from beit_jax.checkpoints import steps
+from beit_jax.checkpoints.names import flatten
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.tasks import encoders, probe
-from beit_jax.weights import flatten
 from tests.agreement import assert_agrees
 from tests.tasks import runs
 
@@ -126,7 +127,7 @@ def encoded(request, tmp_path_factory):
     workdir = tmp_path_factory.mktemp(request.param)
     config = runs.config(request.param, "pixels" if request.param == "pretrain" else "")
     _, params, _, _ = runs.start(config)
-    weights.save_params(workdir, params, {}, config, {})
+    steps.save_params(workdir, params, {}, config, {})
     return workdir, params
 
 
@@ -141,7 +142,7 @@ def test_a_probe_trains_classifiers_on_the_encoder_of_a_checkpoint(encoded):
     workdir, params = encoded
     task, own, ctx, batch = runs.start(probing(workdir))
     assert flatten(own).keys() == {"blocks/kernel", "blocks/bias"}
-    assert task.frozen_from == weights.find_step(workdir)
+    assert task.frozen_from == steps.find_step(workdir)
     frozen = task.load_frozen()
     jax.tree.map(np.testing.assert_array_equal, frozen, params["encoder"])
     loss, _ = jax.eval_shape(task.train_loss, own, batch, ctx)
@@ -164,7 +165,7 @@ def test_a_model_that_is_not_the_checkpoints_is_refused(encoded):
 
 def test_a_checkpoint_without_an_encoder_is_refused(tmp_path):
     config = runs.config("tokenizer")
-    weights.save_params(tmp_path, {"x": np.ones(1)}, {}, config, {})
+    steps.save_params(tmp_path, {"x": np.ones(1)}, {}, config, {})
     with pytest.raises(
         ValueError, match="is of task 'tokenizer'; a probe needs one of"
     ):

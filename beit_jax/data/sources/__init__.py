@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from beit_jax import tables
+from beit_jax import lookup
 from beit_jax.data.sources import digits, folder, listing, mixture, synthetic, tfds
 from beit_jax.data.sources.base import BadExample, DataError, Info, Record, Source
 
@@ -21,4 +21,4 @@ SOURCES = {
 
 def build(spec: Mapping[str, Any]) -> Source:
     """The source `spec["name"]` with the rest of `spec` as its settings."""
-    return tables.build(SOURCES, spec, "beit_jax.data.sources", build=build)
+    return lookup.build(SOURCES, spec, "beit_jax.data.sources", build=build)

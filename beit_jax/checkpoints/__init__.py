@@ -1,0 +1,1 @@
+"""Weights on disk: ours, and everyone else's."""

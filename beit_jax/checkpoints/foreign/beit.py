@@ -1,0 +1,229 @@
+"""The BEiT family: which network a state dict is of."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from beit_jax.checkpoints.foreign import beit_names, processors
+from beit_jax.checkpoints.foreign.beit_names import (
+    ENCODER,
+    IGNORABLE,
+    OWN_TABLE,
+    SECOND,
+    SHARED_TABLE,
+    Names,
+    in_layer_0,
+)
+from beit_jax.checkpoints.foreign.beit_write import DIALECTS as DIALECTS
+from beit_jax.checkpoints.foreign.beit_write import foreign as foreign
+from beit_jax.checkpoints.foreign.files import Found
+from beit_jax.checkpoints.foreign.rules import Array, Hints, Undecided, Understood, pair
+from beit_jax.models import positions
+from beit_jax.models.vit import released_layer_scale
+
+HF_EPS = 1e-12  # of transformers, where config.json says nothing; the official is 1e-6
+
+
+def recognise(state: Mapping[str, Array]) -> str:
+    """ "official" for the names that timm has too, "hf", or "" for no BEiT."""
+    names = beit_names.of_state(state)
+    if names is None:
+        return ""
+    return "hf" if names.hf else "official"
+
+
+def understand(found: Found, dialect: str, hints: Hints) -> Understood:
+    """See checkpoints/foreign/families.py.
+
+    Raises:
+      ValueError: the network cannot be told from the arrays' shapes and the texts, or
+        is none of ours.
+    """
+    names, notes = beit_names.of_state(found.state), []
+    there = beit_names.present(names, found.state)
+    _check_groups(found, there)
+    if any(name.startswith(SECOND) for name in found.state):
+        notes.append(f"BEiT v2's second prediction, {SECOND}*, is left behind")
+    shapes = _shapes(found, names, there)
+    texts = found.texts if dialect == "hf" or _is_timm(found.texts) else {}
+    config = texts.get("config.json", {}) if dialect == "hf" else {}
+    for key, ours in (("model_type", "beit"), ("hidden_act", "gelu")):
+        if config.get(key, ours) != ours:
+            theirs = config[key]
+            raise ValueError(f"{found.path}: config.json has {key}={theirs!r}, no BEiT")
+    heads = _heads(found, shapes, config, hints.heads, notes)
+    model = _model(found, shapes, heads, hints.image_size, config, notes)
+    size = pair(model["image_size"])
+    try:
+        seen = processors.of_texts(texts, found.path.name, size, hints.pixels)
+    except ValueError as error:
+        raise type(error)(f"{found.path}: {error}") from error
+    model["pixels"] = seen.pixels
+    grid = [side // model["patch_size"] for side in size]
+    data = {"interpolation": seen.interpolation, "crop_pct": seen.crop_pct}
+    sections = {
+        "epochs": 0.0,
+        "task": _task(shapes, notes),
+        "model": model,
+        "data": {"augment": data},
+    }
+    if sections["task"]["name"] == "pretrain":
+        hidden = max(1, int(0.4 * math.prod(grid)))
+        sections["data"]["mask"] = {"name": "blockwise", "max_patches": hidden}
+    parts = [part for part in beit_names.parts(heads) if part.ours in there]
+    card = {"class_names": _class_names(config, sections["task"].get("classes", 0))}
+    notes = (*notes, *seen.notes)
+    return Understood(names.rows(parts), sections, card, IGNORABLE, notes)
+
+
+def _shapes(found: Found, names: Names, there: Mapping) -> dict[str, tuple[int, ...]]:
+    """Our path -> the shape of theirs, in layer 0."""
+    shapes = {}
+    for ours, part in there.items():
+        name = in_layer_0(names.of(part))
+        if name not in found.state:
+            belongs = f"which belongs to {part.group or 'every BEiT'}"
+            raise ValueError(f"{found.path} lacks {name}, {belongs}")
+        shapes[ours] = found.state[name].shape
+    return shapes
+
+
+def _is_timm(texts: Mapping[str, Any]) -> bool:
+    return "pretrained_cfg" in texts.get("config.json", {})
+
+
+def _check_groups(found: Found, there: dict) -> None:
+    """Takes out, or refuses, what one network cannot have together."""
+    groups = {part.group for part in there.values()}
+    if {"shared", "per_block"} <= groups:
+        raise ValueError(
+            f"{found.path} has a shared table of relative positions and one in each "
+            "block, which no BEiT has"
+        )
+    if {"head", "fc_norm", "norm"} <= groups:  # the head follows fc_norm
+        for ours in [ours for ours, part in there.items() if part.group == "norm"]:
+            del there[ours]
+
+
+def _heads(
+    found: Found, shapes: Mapping, config: Mapping, asked: Any, notes: list[str]
+) -> int:
+    told = config.get("num_attention_heads", 0)
+    for table in (SHARED_TABLE, OWN_TABLE):
+        if table in shapes:
+            told = shapes[table][-1]
+    if asked and told and asked != told:
+        raise Undecided(f"--heads={asked}, but {found.path} tells of {told}")
+    if asked or told:
+        return asked or told
+    dim = shapes[f"{ENCODER}/cls_token"][-1]
+    heads = max(1, dim // 64)
+    notes.append(f"heads={heads}, of 64 features each as in all of BEiT: --heads")
+    return heads
+
+
+def _model(
+    found: Found,
+    shapes: Mapping[str, tuple[int, ...]],
+    heads: int,
+    asked: Any,
+    config: Mapping[str, Any],
+    notes: list[str],
+) -> dict[str, Any]:
+    """The section `model`, without its pixels."""
+    dim = shapes[f"{ENCODER}/cls_token"][-1]
+    if dim % heads:
+        raise ValueError(f"{found.path}: {dim} features do not make {heads} heads")
+    patch = shapes[f"{ENCODER}/patch_embed/proj/kernel"][-1]
+    blocks = (re.search(r"\b(?:blocks|layers?)\.(\d+)\.", name) for name in found.state)
+    depth = 1 + max(int(match[1]) for match in blocks if match)
+    tables = {SHARED_TABLE: "shared", OWN_TABLE: "per_block"}
+    table = next((path for path in tables if path in shapes), "")
+    scaled = f"{ENCODER}/blocks/gamma_1" in shapes
+    embeddings = shapes.get(f"{ENCODER}/pos_embed")
+    counts = (shapes[table][0] if table else 0, embeddings[1] if embeddings else 0)
+    eps = 1e-6
+    if beit_names.of_state(found.state).hf and "layer_norm_eps" not in config:
+        eps = HF_EPS
+        notes.append(f"norm_eps={eps}, transformers' default, for no config.json tells")
+    return {
+        "image_size": _image_size(found, asked, config, patch, counts, notes),
+        "patch_size": patch,
+        "dim": dim,
+        "depth": depth,
+        "heads": heads,
+        "mlp_ratio": shapes[f"{ENCODER}/blocks/mlp/fc1/kernel"][0] / dim,
+        "abs_pos_embed": "learned" if embeddings else "none",
+        "rel_pos_bias": tables.get(table, "none"),
+        "qkv_bias": f"{ENCODER}/blocks/attn/q_bias" in shapes,
+        # Its value matters to blocks that are made anew only.
+        "layer_scale": released_layer_scale(depth) if scaled else 0.0,
+        "norm_eps": config.get("layer_norm_eps", eps),
+    }
+
+
+def _image_size(
+    found: Found,
+    asked: Any,
+    config: Mapping[str, Any],
+    patch: int,
+    counts: tuple[int, int],
+    notes: list[str],
+) -> int | tuple[int, int]:
+    """What the rows of the position tables are for.
+
+    That is what config.json says, or else a square, or else what the user does.
+
+    Args:
+      counts: rows of relative and of absolute positions; 0 where there are none.
+    """
+    offsets, embeddings = counts
+
+    def fits(size: tuple[int, int]) -> bool:
+        grid = (size[0] // patch, size[1] // patch)
+        rows = (positions.offset_rows(grid), positions.embedding_rows(grid))
+        return all(have in (0, want) for have, want in zip(counts, rows, strict=True))
+
+    if told := config.get("image_size"):
+        if fits(pair(told)):
+            return told if isinstance(told, int) else tuple(told)
+        raise ValueError(
+            f"{found.path}: config.json says images of {told} px, and the tables of "
+            f"positions have {offsets or embeddings} rows, which are of others"
+        )
+    if not any(counts):
+        if not asked:
+            notes.append("image_size=224, for the weights do not tell: --image_size")
+        return asked or 224
+    rows = math.isqrt(offsets - 3) // 2 + 1 if offsets else math.isqrt(embeddings)
+    if fits((rows * patch, rows * patch)):
+        return rows * patch
+    if not asked or not fits(pair(asked)):
+        raise Undecided(
+            f"{found.path}: {offsets or embeddings} rows of positions are of no square "
+            f"of {patch}-pixel patches; name their images' size by --image_size "
+            "HEIGHT,WIDTH"
+        )
+    return asked
+
+
+def _task(shapes: Mapping[str, tuple[int, ...]], notes: list[str]) -> dict[str, Any]:
+    if "params/head/kernel" in shapes:
+        pool = "mean" if "params/fc_norm/scale" in shapes else "cls"
+        classes = shapes["params/head/kernel"][0]
+        return {"name": "classify", "classes": classes, "pool": pool}
+    target = {"name": "tokens", "checkpoint": "untrained"}
+    if "params/lm_head/kernel" in shapes:
+        vocab = shapes["params/lm_head/kernel"][0]
+        target["untrained"] = {"vocab": vocab}
+        notes.append(f"it predicts {vocab} tokens, of a tokenizer that it lacks")
+    return {"name": "pretrain", "target": target}
+
+
+def _class_names(config: Mapping[str, Any], classes: int) -> list[str]:
+    """Of id2label, unless it only counts."""
+    labels = config.get("id2label") or {}
+    names = [labels.get(str(i), "") for i in range(classes)]
+    counted = all(name == f"LABEL_{i}" for i, name in enumerate(names))
+    return [] if counted or not all(names) else names

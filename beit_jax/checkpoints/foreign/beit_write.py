@@ -1,0 +1,154 @@
+"""The BEiT family: how ours is written for other tools."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from beit_jax.checkpoints.foreign import beit_names, processors
+from beit_jax.checkpoints.foreign.beit_names import (
+    ENCODER,
+    INDEX,
+    OWN_TABLE,
+    SHARED_TABLE,
+    TABLE,
+    Names,
+)
+from beit_jax.checkpoints.foreign.rules import Array, Foreign, pair
+from beit_jax.checkpoints.names import flatten
+from beit_jax.checkpoints.steps import Restored
+from beit_jax.models import positions
+from beit_jax.models.vit import released_layer_scale
+
+DIALECTS = ("official", "timm", "hf")
+
+
+def foreign(saved: Restored, dialect: str) -> Foreign:
+    """See checkpoints/foreign/families.py.
+
+    Raises:
+      ValueError: something that the dialect cannot express.
+    """
+    flat = flatten({"params": saved.params})
+    heads = flat[f"{ENCODER}/blocks/attn/qkv"].shape[-2]
+    names = Names(dialect == "hf", pretrains="params/lm_head/kernel" in flat)
+    parts = [part for part in beit_names.parts(heads) if part.ours in flat]
+    patch = flat[f"{ENCODER}/patch_embed/proj/kernel"].shape[0]
+    size = pair(saved.config["model"]["image_size"])
+    grid = (size[0] // patch, size[1] // patch)
+    extra, ignorable, notes = {}, (), ()
+    if dialect == "timm":
+        parts = [p for p in parts if p.group not in ("mask", "lm_head")]
+        if SHARED_TABLE in flat:
+            parts = [part for part in parts if part.group != "shared"]
+            ignorable = (SHARED_TABLE,)
+            depth = len(flat[f"{ENCODER}/blocks/attn/qkv"])
+            copies = [f"blocks.{i}.attn.{TABLE}" for i in range(depth)]
+            extra = dict.fromkeys(copies, flat[SHARED_TABLE])
+            notes = ("timm has no shared table: every block has a copy of it",)
+        notes += (_timm_call(saved, flat, size),)
+    rows = names.rows(parts)
+    if saved.config["model"].get("abs_pos_embed") == "sincos":
+        dim = flat[f"{ENCODER}/cls_token"].shape[-1]
+        theirs = "beit.embeddings.position_embeddings" if names.hf else "pos_embed"
+        extra |= {theirs: positions.sincos(grid, dim)}
+    if dialect == "official":
+        extra |= _index_buffers(rows, flat, grid)
+    if dialect != "hf":
+        return Foreign(rows, ignorable, extra, {}, notes)
+    config = _hf_config(saved, flat, grid, patch)
+    if f"{ENCODER}/blocks/attn/q_bias" not in flat:
+        extra |= _no_biases(flat)
+    processor, more = processors.to_processor(saved.card)
+    if grid[0] != grid[1] and {SHARED_TABLE, OWN_TABLE} & flat.keys():
+        more += ("transformers confuses the sides of tables that are for no square",)
+    texts = {"config.json": config, processors.FILE: processor}
+    return Foreign(rows, ignorable, extra, texts, (*notes, *more))
+
+
+def _timm_call(
+    saved: Restored, flat: Mapping[str, Array], size: tuple[int, int]
+) -> str:
+    """How timm makes the network, where it is not of a size that it has by name."""
+    classes = flat["params/head/bias"].size if "params/head/bias" in flat else 0
+    settings = {"img_size": size[0] if size[0] == size[1] else size}
+    settings |= {"num_classes": classes, "checkpoint_path": "TARGET"}
+    if "params/fc_norm/scale" not in flat:
+        settings["global_pool"] = "token"
+    if f"{ENCODER}/blocks/gamma_1" not in flat:
+        settings["init_values"] = 0.0
+    words = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+    mean, std = (tuple(saved.card[name]) for name in ("mean", "std"))
+    return f"timm.create_model(NAME, {words}); images of mean {mean}, deviation {std}"
+
+
+def _index_buffers(rows, flat, grid: tuple[int, int]) -> dict[str, Array]:
+    """relative_position_index beside each table, which old loaders want."""
+    index = positions.relative_position_index(grid).astype(np.int64)
+    depth = len(flat[f"{ENCODER}/blocks/attn/qkv"])
+    tables = [name for name, _, _ in rows if isinstance(name, str) and TABLE in name]
+    return {
+        name.replace("{i}", str(i)).replace(TABLE, INDEX): index
+        for name in tables
+        for i in range(depth if "{i}" in name else 1)
+    }
+
+
+def _no_biases(flat: Mapping[str, Array]) -> dict[str, Array]:
+    """transformers cannot be without the biases of queries and values."""
+    depth, dim = flat[f"{ENCODER}/blocks/attn/qkv"].shape[:2]
+    zeros = np.zeros(dim, np.float32)
+    where = "beit.encoder.layer.{i}.attention.attention.{part}.bias"
+    return {
+        where.format(i=i, part=part): zeros
+        for i in range(depth)
+        for part in ("query", "value")
+    }
+
+
+def _hf_config(
+    saved: Restored, flat: Mapping[str, Array], grid: tuple[int, int], patch: int
+) -> dict[str, Any]:
+    """config.json of transformers."""
+    depth, dim, _, heads, _ = flat[f"{ENCODER}/blocks/attn/qkv"].shape
+    sizes = [side * patch for side in grid]
+    scaled = f"{ENCODER}/blocks/gamma_1" in flat
+    config = {
+        "architectures": ["BeitModel"],
+        "model_type": "beit",
+        "hidden_size": dim,
+        "num_hidden_layers": depth,
+        "num_attention_heads": heads,
+        "intermediate_size": flat[f"{ENCODER}/blocks/mlp/fc1/kernel"].shape[-1],
+        "hidden_act": "gelu",
+        "layer_norm_eps": saved.card["norm_eps"],
+        "image_size": sizes[0] if sizes[0] == sizes[1] else sizes,
+        "patch_size": patch,
+        "num_channels": 3,
+        "use_mask_token": f"{ENCODER}/mask_token" in flat,
+        "use_absolute_position_embeddings": f"{ENCODER}/pos_embed" in flat
+        or saved.config["model"].get("abs_pos_embed") == "sincos",
+        "use_relative_position_bias": OWN_TABLE in flat,
+        "use_shared_relative_position_bias": SHARED_TABLE in flat,
+        "layer_scale_init_value": released_layer_scale(depth) if scaled else 0.0,
+        "use_mean_pooling": f"{ENCODER}/norm/scale" not in flat,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "drop_path_rate": 0.0,
+        "initializer_range": 0.02,
+    }
+    if "params/lm_head/kernel" in flat:
+        vocab = flat["params/lm_head/kernel"].shape[1]
+        # Its masked image modelling has a norm of its own; without mean pooling there
+        # would be a second one before it.
+        config |= {"architectures": ["BeitForMaskedImageModeling"]}
+        config |= {"use_mean_pooling": True, "vocab_size": vocab}
+    if "params/head/kernel" in flat:
+        classes = flat["params/head/kernel"].shape[1]
+        labels = saved.card["class_names"] or [f"LABEL_{i}" for i in range(classes)]
+        config |= {
+            "architectures": ["BeitForImageClassification"],
+            "id2label": {str(i): name for i, name in enumerate(labels)},
+            "label2id": {name: i for i, name in enumerate(labels)},
+        }
+    return config

@@ -1,0 +1,235 @@
+"""A run's own checkpoints: saving, and going on from the newest that can be read."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
+
+from beit_jax.checkpoints.names import check_fit
+from beit_jax.checkpoints.steps import contents, open_manager
+from beit_jax.config import defaults
+
+Tree = Any
+
+# A restart may change these: they do not change what a step computes.
+FREE_TO_CHANGE = (
+    "log",
+    "eval",
+    "checkpoint",
+    "mesh",
+    "data.eval_source",
+    "data.eval_cache",
+    "data.decoded_cache_gib",
+    "data.on_bad",  # after a run has died of a file
+    "data.max_bad",
+)
+# These change the schedule from the restart on: allowed, but said aloud.
+LENGTH = ("steps", "epochs")
+# What reading a damaged step may raise; tensorstore's errors are ValueErrors.
+DAMAGED = (ValueError, KeyError, OSError, json.JSONDecodeError)
+
+
+class Checkpointer:
+    """The checkpoints of one run, under `workdir/checkpoints`; saves in the background.
+
+    Use as a context manager: leaving it waits for the last save.
+    """
+
+    def __init__(
+        self, workdir: pathlib.Path, config: ConfigDict, card: Mapping[str, Any]
+    ):
+        """`config` is the whole run's; its section `checkpoint` says what is kept.
+
+        `card` goes into every checkpoint, see card.py.
+        """
+        self.directory = workdir.resolve() / "checkpoints"
+        self._config, self._card = json.loads(config.to_json()), card
+        self._best = config.checkpoint.best
+        keep, mode = config.checkpoint.keep, config.checkpoint.best_mode
+        if keep < 1 or mode not in ("max", "min"):
+            raise ValueError(
+                f"checkpoint.keep={keep} must be at least 1, "
+                f"checkpoint.best_mode={mode!r} one of max, min"
+            )
+        sign = 1 if mode == "max" else -1
+        policies, options = [preservation.LatestN(keep)], {}
+        if self._best:
+            options["best_fn"] = lambda metrics: sign * metrics[self._best]
+            policies.append(
+                preservation.BestN(
+                    get_metric_fn=options["best_fn"],
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self._manager = open_manager(
+            self.directory,
+            cleanup_tmp_directories=True,
+            preservation_policy=preservation.AnyPreservationPolicy(policies),
+            **options,
+        )
+
+    def __enter__(self) -> "Checkpointer":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._manager.close()
+
+    def save(
+        self,
+        step: int,
+        state: Tree,
+        position: Mapping[str, int],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Begins to save; a step that is already there is left as it is.
+
+        Args:
+          metrics: of an evaluation at this very step; decides which step is the best.
+
+        Raises:
+          ValueError: `metrics` lacks the one that `checkpoint.best` asks for.
+        """
+        if step in self._manager.all_steps():
+            return
+        if metrics is not None and self._best and self._best not in metrics:
+            raise ValueError(
+                f"checkpoint.best={self._best!r} is not among the metrics of an "
+                f"evaluation: {', '.join(metrics)}"
+            )
+        self._manager.save(
+            step,
+            args=contents(state, position, self._config, self._card),
+            metrics=dict(metrics) if metrics and self._best else None,
+            force=True,
+        )
+
+    def restore(
+        self, state: Tree, shardings: Tree, position: Mapping[str, int]
+    ) -> tuple[Tree, list[str]]:
+        """The newest whole checkpoint in place of `state`, or `state` if there is none.
+
+        Steps that cannot be read are set aside as `STEP.damaged` once an older one has
+        been read in their place. When none can be read, nothing is moved and that is
+        an error: a run never silently begins anew.
+
+        Args:
+          state: a fresh state; gives structure, shapes and dtypes.
+          position: of the data as this run has it, without `step`.
+
+        Returns:
+          The state, and sentences about what a user should know.
+
+        Raises:
+          ValueError: the checkpoint is of another model, config or data.
+        """
+        notes, damaged = [], {}
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                saved = self._manager.restore(
+                    step,
+                    args=ocp.args.Composite(
+                        position=ocp.args.JsonRestore(), config=ocp.args.JsonRestore()
+                    ),
+                )
+                have = self._manager.item_metadata(step)["state"].tree
+            except DAMAGED as error:
+                damaged[step] = error
+                continue
+            notes += self._compare(step, saved, position)
+            check_fit(have, state, f"checkpoint {self.directory / str(step)}")
+            try:
+                state = self._read(step, state, shardings)
+            except DAMAGED as error:
+                damaged[step] = error
+                continue
+            return state, [*notes, *map(self._set_aside, damaged.items())]
+        if damaged:
+            raise ValueError(
+                f"no checkpoint in {self.directory} could be read: "
+                + "; ".join(f"{step}: {_first_line(e)}" for step, e in damaged.items())
+                + ". Repair them, or delete the directory to begin anew"
+            )
+        return state, notes
+
+    def _read(self, step: int, state: Tree, shardings: Tree) -> Tree:
+        want = jax.tree.map(
+            lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+            state,
+            shardings,
+        )
+        arguments = ocp.checkpoint_utils.construct_restore_args(want)
+        restore = ocp.args.PyTreeRestore(item=want, restore_args=arguments)
+        saved = self._manager.restore(step, args=ocp.args.Composite(state=restore))
+        return saved["state"]
+
+    def _set_aside(self, damaged: tuple[int, Exception]) -> str:
+        step, error = damaged
+        path = self.directory / str(step)
+        if jax.process_index() == 0:
+            path.rename(path.with_name(f"{step}.damaged"))
+        self._manager.reload()
+        return (
+            f"checkpoint {path} cannot be read, kept as {step}.damaged: "
+            f"{_first_line(error)}"
+        )
+
+    def _compare(self, step: int, saved, position: Mapping[str, int]) -> list[str]:
+        """Refuses a restart that would not go on with the same run.
+
+        Keys that are younger than the checkpoint had their default value then.
+        """
+        younger = _flat_config(json.loads(defaults().to_json()))
+        have = younger | _flat_config(saved["config"])
+        have |= _prefixed("data: ", saved["position"])
+        want = _flat_config(self._config) | _prefixed("data: ", position)
+        have.pop("data: step", None)
+        changed = [
+            k for k in sorted(have.keys() | want.keys()) if have.get(k) != want.get(k)
+        ]
+        said = [
+            f"{key}={want[key]} instead of {have[key]}: the schedule changes from here"
+            for key in changed
+            if key in LENGTH
+        ]
+        wrong = [
+            f"{k}={have.get(k)!r}, this run has {want.get(k)!r}"
+            for k in changed
+            if k not in LENGTH
+        ]
+        if wrong:
+            raise ValueError(
+                f"checkpoint {self.directory / str(step)} was written with "
+                + "; ".join(wrong)
+                + ". To go on, give the same values; to start a new run from its "
+                "weights, set init_from to it and use another workdir"
+            )
+        return said
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or repr(error)).splitlines()[0][:200]
+
+
+def _flat_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in config.items():
+        path = prefix + key
+        if path in FREE_TO_CHANGE:
+            continue
+        flat |= (
+            _flat_config(value, path + ".")
+            if isinstance(value, dict)
+            else {path: value}
+        )
+    return flat
+
+
+def _prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {prefix + key: value for key, value in values.items()}

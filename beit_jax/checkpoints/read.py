@@ -1,0 +1,118 @@
+"""One way in for every checkpoint, whoever wrote it.
+
+A checkpoint is named by
+
+  a run's work directory, its checkpoints/, or one step in it: ours,
+  a file of weights, or a folder with one: another project's, see families.py,
+  "owner/name": a repository on the Hugging Face hub, unless there is such a path.
+"""
+
+import functools
+import pathlib
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from beit_jax.checkpoints import steps
+from beit_jax.checkpoints.foreign import families, files, hub
+from beit_jax.checkpoints.foreign.rules import NO_HINTS, Hints, Report, Undecided
+from beit_jax.checkpoints.steps import Restored
+
+SUFFIXES = (*files.SINGLE, ".pkl")
+
+
+def locate(path: str | pathlib.Path) -> pathlib.Path:
+    """The step of a run, or the file or folder of another project's weights.
+
+    What this gives stays the same checkpoint while a run trains on.
+
+    Raises:
+      ValueError: there is no checkpoint.
+    """
+    here = pathlib.Path(path).expanduser()
+    if here.is_dir():
+        return _in_folder(here.absolute())
+    if here.exists():
+        return here.absolute()
+    # Whoever has the folder runs/ does not mean a stranger's repository runs/pretrain.
+    if hub.is_name(str(path)) and not here.parent.exists():
+        return hub.download(str(path))
+    raise ValueError(
+        f"there is no checkpoint {str(path)!r}: name a run's work directory or one "
+        f"step in it, a file ({', '.join(SUFFIXES)}), a folder with one, or a "
+        "repository on the Hugging Face hub, owner/name"
+    )
+
+
+def _in_folder(folder: pathlib.Path) -> pathlib.Path:
+    try:
+        return steps.find_step(folder)
+    except ValueError as error:
+        if any(file.suffix in SUFFIXES for file in folder.iterdir()):
+            return folder
+        raise ValueError(
+            f"{error}. Nor are there weights of another project: a file of "
+            f"{', '.join(SUFFIXES)}"
+        ) from error
+
+
+def step_of(location: pathlib.Path) -> int:
+    """The optimizer steps of what `locate` gave; 0 if another project's."""
+    return int(location.name) if _is_ours(location) else 0
+
+
+def _is_ours(location: pathlib.Path) -> bool:
+    return (location / steps.COMMITTED).exists()
+
+
+def read_config(path: str | pathlib.Path) -> dict[str, Any]:
+    """The config that a checkpoint carries, or that its arrays' shapes tell.
+
+    Raises:
+      ValueError: there is no checkpoint, or it cannot be read.
+    """
+    location = locate(path)
+    if _is_ours(location):
+        return steps.read_config(location)
+    return restore(location).config
+
+
+def read(
+    path: str | pathlib.Path, hints: Hints = NO_HINTS, allow: Iterable[str] = ()
+) -> tuple[Restored, Report]:
+    """A checkpoint, and what became of its names.
+
+    Args:
+      hints, allow: see families.restore; of hints, one of ours takes an image_size.
+
+    Raises:
+      ValueError: there is no checkpoint, or it cannot be read.
+    """
+    location = locate(path)
+    if _is_ours(location):
+        return families.adapted(steps.restore_params(location), hints)
+    return families.restore(files.read(location), hints, allow)
+
+
+def restore(path: str | pathlib.Path, hints: Hints = NO_HINTS) -> Restored:
+    """As `read`; tells on stderr what had to be assumed.
+
+    Raises:
+      ValueError: there is no checkpoint, or it cannot be read.
+    """
+    try:
+        saved, report = read(path, hints)
+    except Undecided as error:
+        raise ValueError(
+            f"{error}. These are flags of `python -m beit_jax.convert {path} NEW`: "
+            "convert it first"
+        ) from error
+    for note in report.notes:
+        _tell(f"note: {saved.path}: {note}")
+    return saved
+
+
+@functools.cache
+def _tell(sentence: str) -> None:
+    """Once, however often a run reads its frozen weights."""
+    print(sentence, file=sys.stderr)

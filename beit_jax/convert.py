@@ -1,0 +1,57 @@
+"""`python -m beit_jax.convert SOURCE TARGET`: weights from one tool to another.
+
+SOURCE is any checkpoint, ours or another project's: a run, a file, a folder, a name on
+the Hugging Face hub. What TARGET is to be, --to says:
+
+  orbax        a run of ours (the default where TARGET has no suffix)
+  safetensors  one file of ours, with its config and card (.safetensors)
+  hf           a folder for transformers' from_pretrained, with its configs
+  timm         a file for timm.create_model(..., checkpoint_path=TARGET)
+  official     a file for the official code; of a tokenizer, for its own
+
+Files are .safetensors, .npz or, with PyTorch, .pth, by TARGET's suffix. Every array of
+the source is used, means nothing on the other side, or is named in --allow; otherwise
+nothing is written.
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from beit_jax import command
+from beit_jax.checkpoints import names
+from beit_jax.checkpoints import read as sources
+from beit_jax.checkpoints import write as targets
+from beit_jax.checkpoints.foreign.rules import Hints
+from beit_jax.run import card, opened
+
+
+def main(options, source: str, target: str) -> None:
+    to = targets.choose(target, options.to or "")
+    hints = Hints(_size(options.image_size), options.heads, options.pixels)
+    saved, report = sources.read(source, hints, options.allow)
+    saved = saved._replace(card=card.of_checkpoint(saved))
+    if saved.config["task"]["name"] != "probe":  # which has no network of its own
+        opened.network(saved)  # shapes that make none are told
+    leaves = names.flatten({"params": saved.params, **saved.model_state})
+    count = sum(leaf.size for leaf in leaves.values())
+    print(f"{saved.path}: {count:,} numbers; {report}")
+    written = targets.write(saved, target, to, options.allow)
+    print(f"{target} ({to}): {written}")
+
+
+def _size(sides: Sequence[str]) -> tuple[int, int] | None:
+    if not all(side.isdecimal() and int(side) for side in sides) or len(sides) > 2:
+        raise ValueError(
+            f"--image_size={','.join(sides)} must be pixels: a side, or HEIGHT,WIDTH"
+        )
+    return (int(sides[0]), int(sides[-1])) if sides else None
+
+
+if __name__ == "__main__":
+    flags.DEFINE_enum("to", None, targets.FORMATS, "what TARGET is to be")
+    flags.DEFINE_list("allow", [], "patterns of names to leave behind: 'lm_head*,…'")
+    flags.DEFINE_list("image_size", [], "of a side, or HEIGHT,WIDTH: others' positions")
+    flags.DEFINE_integer("heads", None, "of attention, where SOURCE does not tell")
+    flags.DEFINE_string("pixels", "", "half or imagenet, where SOURCE does not tell")
+    command.run(main, ("SOURCE", "TARGET"))

@@ -1,0 +1,91 @@
+"""What `data.augment` may say: how training varies its images."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from beit_jax.data.ops import randaugment
+from beit_jax.data.ops.geometry import FILTERS
+from beit_jax.lookup import nearest
+
+CROPS = ("random_resized", "square", "pad")
+JITTERS = ("image", "view", "device")
+TOKEN_VIEWS = ("image", "first_view")
+
+
+class Augment(NamedTuple):
+    """The settings.
+
+    BEiT pre-trains with jitter=0.4; it fine-tunes with randaugment=
+    "rand-m9-mstd0.5-inc1", erase=0.25, mixup=0.8, cutmix=1.0. The official order is
+    kept: jitter, flip and crop in pre-training; crop, flip, RandAugment, erasing and
+    mixing in fine-tuning.
+    """
+
+    # "square": as DALL-E's tokenizer was trained, with interpolation="area".
+    # "pad": shift by up to `pad`, for tiny images.
+    crop: str = "random_resized"
+    min_scale: float = 0.08  # of the image's area
+    max_scale: float = 1.0
+    min_ratio: float = 3 / 4  # width / height
+    max_ratio: float = 4 / 3
+    pad: int = 4
+    flip: bool = True  # half of the images
+    interpolation: str = "bicubic"
+    token_interpolation: str = "lanczos"  # BEiT v2: bicubic
+    token_view: str = "image"  # "first_view": made from it, faster and a bit blurred
+    jitter: float = 0.0  # strength for brightness, contrast and saturation
+    # "image": before the crop, as in pre-training; "view": after it, as in fine-tuning;
+    # "device": after it and in the compiled step, which spares the host the work.
+    jitter_on: str = "image"
+    randaugment: str = ""
+    fill: tuple = (128, 128, 128)  # where RandAugment moves the image away: the mean
+    erase: float = 0.0  # probability
+    mixup: float = 0.0  # alpha
+    cutmix: float = 0.0  # alpha
+    repeats: int = 1  # views of an image in a row (repeated augmentation)
+    crop_pct: float = 1.0  # evaluation: share of the resized short side that is kept
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Augment":
+        """Raises ValueError for an unknown setting or values that do not fit."""
+        for key in config:
+            if key not in cls._fields:
+                raise ValueError(
+                    f"data.augment has no setting {key!r}{nearest(key, cls._fields)}"
+                )
+        settings = cls(**config)
+        settings._check()
+        return settings
+
+    def _check(self) -> None:
+        for name, known in {
+            "crop": CROPS,
+            "jitter_on": JITTERS,
+            "token_view": TOKEN_VIEWS,
+            "interpolation": tuple(FILTERS),
+            "token_interpolation": tuple(FILTERS),
+        }.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise ValueError(
+                    f"data.augment.{name}={value!r} must be one of {', '.join(known)}"
+                )
+        for rule, holds in {
+            "0 < min_scale <= max_scale <= 1": 0
+            < self.min_scale
+            <= self.max_scale
+            <= 1,
+            "0 < min_ratio <= max_ratio": 0 < self.min_ratio <= self.max_ratio,
+            "0 < crop_pct <= 1": 0 < self.crop_pct <= 1,
+            "pad >= 0": self.pad >= 0,
+            "0 <= jitter <= 1": 0 <= self.jitter <= 1,
+            "0 <= erase <= 1": 0 <= self.erase <= 1,
+            "mixup >= 0": self.mixup >= 0,
+            "cutmix >= 0": self.cutmix >= 0,
+            "repeats >= 1": self.repeats >= 1,
+            "fill of three levels": len(self.fill) == 3,
+        }.items():
+            if not holds:
+                raise ValueError(f"data.augment must have {rule}; it is {self}")
+        if self.randaugment:
+            randaugment.Policy.parse(self.randaugment)

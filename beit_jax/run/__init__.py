@@ -1,0 +1,1 @@
+"""What a run and the commands are made of."""

@@ -1,0 +1,193 @@
+"""What looks wrong in a run: sentences with the value, the rule and the way out.
+
+docs/signal.md lists them. An alarm has a name and a sentence: {name: sentence}.
+"""
+
+import collections
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from beit_jax.config import Plan
+from beit_jax.optim import layers, optimizers, schedules
+
+Tree = Any
+Alarm = tuple[str, str]
+
+RESOLUTION = 2**-24  # a float32 does not feel a change by a smaller share of it
+START = 0.02  # deviation of most weights when a run begins
+UNMOVED = 0.01  # what moves by a smaller share of START may as well be frozen
+ALWAYS = 0.99  # share of steps
+FAR = 100  # clip_norm so many times above all gradients' norms is not there
+EXPLODED = 10  # times the gradients' usual norm
+FADED = 0.01  # of optim.lr: a rate that shall do no more
+USUAL = 20  # reports, whose median is usual
+FEWEST = 5  # reports that can tell what is
+UNTOLD = {"clipped": math.nan, "parameter_norm": math.nan}  # by earlier versions
+SETTLED = 0.2  # of a run: what has not shown by then will not show by itself
+
+
+def of_settings(settings: ConfigDict, plan: Plan, params: Tree) -> list[str]:
+    """Sentences on settings that cannot have their effect.
+
+    Args:
+      settings: the section `optim`.
+      params: what is trained, or its shapes.
+    """
+    rates = schedules.warmup_cosine(
+        np.arange(plan.total), plan, settings.lr, settings.min_lr, xp=np
+    )
+    way = float(rates.sum())  # what a step of 1 in one direction adds up to
+    found = [
+        *_of_rates(settings, plan),
+        *_of_weight_decay(settings, params, way),
+        *_of_layer_decay(settings, params, way),
+    ]
+    return [f"{name}: {sentence}" for name, sentence in found]
+
+
+def _of_rates(settings: ConfigDict, plan: Plan) -> Iterator[Alarm]:
+    if settings.min_lr > settings.lr:
+        yield (
+            "learning rate",
+            f"optim.min_lr={settings.min_lr:g} is above optim.lr={settings.lr:g}, so "
+            "that the rate rises to the end; lower min_lr",
+        )
+    if plan.warmup > plan.total / 2:
+        yield (
+            "warm-up",
+            f"{plan.warmup} of {plan.total} steps, more than half, are warm-up; lower "
+            "optim.warmup_epochs or optim.warmup_steps, or train for longer",
+        )
+
+
+def _of_weight_decay(settings: ConfigDict, params: Tree, way: float) -> Iterator[Alarm]:
+    decay = settings.weight_decay
+    trains = jax.tree.leaves(layers.of(settings, params))
+    decays = jax.tree.leaves(optimizers.decay_mask(params))
+    if not decay:
+        return
+    if not any(np.any(a) and b for a, b in zip(trains, decays, strict=True)):
+        yield (
+            "weight decay",
+            f"optim.weight_decay={decay:g} acts on nothing, for biases, norms and "
+            "embeddings never decay and all else is frozen; set it to 0",
+        )
+    elif settings.name == "adamw" and decay * way < RESOLUTION:
+        yield (
+            "weight decay",
+            f"optim.weight_decay={decay:g} takes {decay * way:.1e} of a weight in the "
+            f"whole run, less than the {RESOLUTION:.0e} that float32 feels; raise it "
+            "or optim.lr, or set it to 0",
+        )
+
+
+def _of_layer_decay(settings: ConfigDict, params: Tree, way: float) -> Iterator[Alarm]:
+    if settings.layer_decay == 1 or settings.name != "adamw":
+        return  # only Adam's steps are of about 1
+    each = jax.tree.leaves(layers.of(settings, params))
+    least = min(np.min(factor, where=factor > 0, initial=1) for factor in each)
+    moved = way * float(least)
+    if moved < UNMOVED * START:
+        yield (
+            "layer decay",
+            f"optim.layer_decay={settings.layer_decay:g} lets the lowest layer that "
+            f"trains move by {moved:.1e} in the whole run, less than {UNMOVED:.0%} of "
+            f"weights of {START}; raise it, or freeze more with optim.freeze_blocks",
+        )
+
+
+class Alarms:
+    """Finds what is wrong in each report; tells it once, until it has passed."""
+
+    def __init__(self, task, settings: ConfigDict, plan: Plan):
+        """For a run of `task` with the section `optim` and those durations."""
+        self._task, self._settings, self._plan = task, settings, plan
+        self._told: dict[str, set[str]] = {}
+        self._latest = collections.deque(maxlen=FEWEST)  # reports of training
+        self._norms = collections.deque(maxlen=USUAL)  # of gradients, after warm-up
+        self._largest, self._never = 0.0, True  # of all norms; clipped
+
+    def hear(self, values: Mapping[str, float], step: int) -> list[str]:
+        """New sentences on a report: "train/..." or "eval/..." values at `step`.
+
+        A run that goes on hears first what the run before it has reported.
+        """
+        split = next(iter(values)).split("/")[0]
+        plain = {name.split("/")[-1]: value for name, value in values.items()}
+        found = self._task.warnings(plain, step / self._plan.total)
+        if split == "train":
+            found = found | dict(self._of_training(plain, step))
+        told = self._told.get(split, set())
+        self._told[split] = set(found)
+        return [f"{name}: {found[name]}" for name in found if name not in told]
+
+    def _of_training(self, values: Mapping[str, float], step: int) -> Iterator[Alarm]:
+        late = step >= SETTLED * self._plan.total
+        values = UNTOLD | values
+        self._latest.append(values)
+        self._largest = max(self._largest, values["grad_norm"])
+        if self._settings.clip_norm:
+            self._never &= values["clipped"] == 0
+            yield from self._of_clipping(values["grad_norm"], late)
+        if late and self._task.classes and len(self._latest) == FEWEST:
+            yield from self._of_chance()
+        if step - self._plan.log >= self._plan.warmup:  # no part of it is warm-up
+            yield from self._of_norms(values)
+            self._norms.append(values["grad_norm"])
+
+    def _mean(self, name: str) -> float:
+        """Over the latest reports: a single one may be of few images."""
+        return float(np.mean([values[name] for values in self._latest]))
+
+    def _of_clipping(self, norm: float, late: bool) -> Iterator[Alarm]:
+        limit, share = self._settings.clip_norm, self._mean("clipped")
+        if share >= ALWAYS and len(self._latest) == FEWEST:
+            yield (
+                "clipping",
+                f"{share:.0%} of the steps of {FEWEST} reports were clipped, to "
+                f"{limit:g} from {norm:.3g} now, so that only the gradients' direction "
+                "counts; raise optim.clip_norm, or lower optim.lr",
+            )
+        if late and self._never and self._largest * FAR < limit:
+            yield (
+                "clipping",
+                f"no gradient came near optim.clip_norm={limit:g}, their norm was "
+                f"{self._largest:.3g} at most; set it to a few times that, or to 0",
+            )
+
+    def _of_chance(self) -> Iterator[Alarm]:
+        chance, blind = 1 / self._task.classes, math.log(self._task.classes)
+        top1, loss = self._mean("top1"), self._mean("loss")
+        if top1 < 1.2 * chance and loss > 0.99 * blind:
+            yield (
+                "accuracy",
+                f"top-1 of {top1:.2%} and loss {loss:.3f} in training are no better "
+                f"than chance ({chance:.2%}, {blind:.3f}); change optim.lr, or see by "
+                "python -m beit_jax.check_data whether the labels fit the images",
+            )
+
+    def _of_norms(self, values: Mapping[str, float]) -> Iterator[Alarm]:
+        update, params = values["update_norm"], values["parameter_norm"]
+        rate = values["learning_rate"]
+        if update < RESOLUTION * params and rate >= FADED * self._settings.lr:
+            yield (
+                "learning rate",
+                f"updates of norm {update:.1e} to parameters of norm {params:.3g} are "
+                f"lost in rounding (below {RESOLUTION:.0e} of them); raise optim.lr, "
+                f"the rate is {rate:.1e}",
+            )
+        if len(self._norms) < FEWEST:
+            return
+        norm, usual = values["grad_norm"], float(np.median(self._norms))
+        if norm > EXPLODED * usual:
+            yield (
+                "gradient norm",
+                f"{norm:.3g} since the last report, {norm / usual:.0f} times its usual "
+                f"{usual:.3g}; lower optim.lr, set optim.clip_norm, or use "
+                "dtype=float32",
+            )

@@ -1,0 +1,104 @@
+"""What must fit before a run begins: metrics, classes, settings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from beit_jax.checkpoints.read import step_of
+from beit_jax.checkpoints.steps import Restored
+from beit_jax.config import Plan
+from beit_jax.lookup import nearest
+from beit_jax.run import state
+from beit_jax.tasks.base import Context
+
+
+def check_best(config: ConfigDict, task, spec, tests) -> None:
+    """Raises ValueError when no evaluation will measure `keeper.best`."""
+    best = config.checkpoint.best
+    if best and not tests:
+        raise ValueError(f"keeper.best={best!r} needs a data.eval_source")
+    if best:
+        names = [f"eval/{name}" for name in metric_names(task, spec)]
+        if best not in names:
+            raise ValueError(
+                f"keeper.best={best!r} is no metric of this task"
+                f"{nearest(best, names)} (it has {', '.join(names)})"
+            )
+
+
+def unused_settings(
+    config: ConfigDict, plan: Plan, steps_per_epoch: float, spec: Mapping[str, Any]
+) -> list[str]:
+    """Sentences on what a config gives and the run does not follow."""
+    notes = []
+    if config.data.mask and "mask" not in spec:
+        notes.append(f"data.mask is not used, {config.task.name} hides nothing")
+    crop = config.data.augment.crop
+    if crop != "random_resized":
+        notes.append(f"data.augment.crop={crop!r} does not use scales and ratios")
+    if config.steps is not None and config.epochs is not None:
+        notes.append(f"epochs={config.epochs} is not used, steps={config.steps} is")
+    asked = config.optim.warmup_steps
+    if asked is None:
+        asked = config.optim.warmup_epochs * steps_per_epoch
+    if asked > plan.warmup:
+        notes.append(f"warm-up cut to {plan.warmup} steps, half of the run")
+    return notes
+
+
+def metric_names(task, spec: Mapping[str, tuple]) -> list[str]:
+    """What `task.summarize` gives, found without computing; `spec` is a batch's."""
+    batch = {name: jax.ShapeDtypeStruct(*form) for name, form in spec.items()}
+    boxed = nn.unbox(state.abstract_variables(task, batch))
+    frozen = jax.eval_shape(task.load_frozen)
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+
+    def sums(params, batch, model_state, frozen, step):
+        ctx = Context(step, jax.random.key(0), model_state, frozen)
+        return task.eval_step(params, batch, ctx)
+
+    shapes = jax.eval_shape(
+        sums, boxed["params"], batch, boxed["model_state"], frozen, step
+    )
+    ones = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+    return list(task.summarize([ones]))
+
+
+def check_classes(task, *streams) -> None:
+    """Holds the classes of labelled streams (None is skipped) against the task's.
+
+    JAX would not notice: a label beyond the last class gives NaN or nothing.
+
+    Raises:
+      ValueError: another number of classes, or streams that name them differently.
+    """
+    infos = [stream.info for stream in streams if stream and task.classes]
+    for info in infos:
+        names = info.class_names
+        if len(names) != task.classes:
+            raise ValueError(
+                f"config.task.classes={task.classes}, but {info.name} has "
+                f"{len(names)}: {', '.join(names[:12])}{', …' if names[12:] else ''}"
+            )
+        if names != infos[0].class_names:
+            raise ValueError(
+                f"{infos[0].name} and {info.name} have different classes: "
+                f"{sorted(set(names) ^ set(infos[0].class_names))[:12]}"
+            )
+
+
+def check_frozen(task, saved: Restored) -> None:
+    """Raises ValueError when frozen weights are not those that a run was trained on."""
+    now = task.frozen_from and step_of(task.frozen_from)
+    then = saved.position.get("frozen_step", now)
+    if now != then:
+        raise ValueError(
+            f"{saved.path} was trained on frozen weights of step {then}, but the "
+            f"recipe's are {task.frozen_from}; name that step as `checkpoint` in "
+            "config.task"
+        )

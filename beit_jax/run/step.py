@@ -1,0 +1,106 @@
+"""The compiled training step: gradients, accumulation, update."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from beit_jax import sharding
+from beit_jax.config import Plan
+from beit_jax.optim import layers, schedules
+from beit_jax.run.state import TrainState
+from beit_jax.tasks.base import Aux, Context
+
+Tree = Any
+Loss = Callable[[Tree, Tree, Context], tuple[jax.Array, Aux]]  # of params and a batch
+
+
+def make_update(
+    task,
+    tx: optax.GradientTransformation,
+    config: ConfigDict,
+    plan: Plan,
+    shardings: TrainState,
+    mesh: Mesh,
+) -> Callable[[TrainState, Tree, Tree], tuple[TrainState, Tree]]:
+    """The compiled step: (state, frozen, global batch) -> (next state, metric sums).
+
+    The given state's buffers are reused for the next one.
+    """
+    settings = config.optim
+
+    def update(state: TrainState, frozen: Tree, batch: Tree, key):
+        rng = jax.random.fold_in(key, state.step)
+        ctx = Context(state.step, rng, state.model_state, frozen)
+        scales = layers.of(settings, state.params)
+
+        def loss(params, batch, ctx):
+            return task.train_loss(layers.hold(params, scales), batch, ctx)
+
+        grads, aux = accumulated(loss, settings.accumulate, state.params, batch, ctx)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if ema is not None:
+            # So written, the average of a parameter that rests is that parameter.
+            share = 1 - settings.ema_decay
+            ema = jax.tree.map(lambda old, new: old + share * (new - old), ema, params)
+        rate = schedules.warmup_cosine(state.step, plan, settings.lr, settings.min_lr)
+        norm = optax.global_norm(grads)
+        metrics = aux.metrics | {
+            "grad_norm": (norm, 1.0),
+            "parameter_norm": (optax.global_norm(state.params), 1.0),
+            "update_norm": (optax.global_norm(updates), 1.0),
+            "learning_rate": (rate, 1.0),
+        }
+        if settings.clip_norm:
+            metrics["clipped"] = (norm > settings.clip_norm, 1.0)
+        after = TrainState(state.step + 1, params, opt_state, aux.model_state, ema)
+        return after, metrics
+
+    everywhere = sharding.replicated(mesh)
+    step = jax.jit(update, donate_argnums=0, out_shardings=(shardings, everywhere))
+    # An argument, not a constant: other seeds find the program in XLA's cache.
+    key = jax.random.key(config.seed)
+    return lambda state, frozen, batch: step(state, frozen, batch, key)
+
+
+def accumulated(
+    loss: Loss, parts: int, params: Tree, batch: Tree, ctx: Context
+) -> tuple[Tree, Aux]:
+    """Gradients of `loss` by `params`, in `parts` passes over parts of the batch.
+
+    Each is weighed by what its loss counts, so that the sum is the gradient of the one
+    large batch. But each part draws drop path anew, and finds the partners of Mixup and
+    CutMix in itself.
+    """
+    gradients = jax.grad(loss, has_aux=True)
+    if parts == 1:
+        return gradients(params, batch, ctx)
+
+    def one(carry, part):
+        total, model_state = carry
+        index, batch = part
+        rng = jax.random.fold_in(ctx.rng, index)
+        ctx_of_part = ctx._replace(rng=rng, model_state=model_state)
+        grads, aux = gradients(params, batch, ctx_of_part)
+        weight = aux.metrics["loss"][1]
+        total = jax.tree.map(lambda t, g: t + weight * g, total, grads)
+        return (total, aux.model_state), aux.metrics
+
+    # Every device keeps its own examples: part i takes rows i, i + parts, ...
+    split = {
+        name: value.reshape(-1, parts, *value.shape[1:]).swapaxes(0, 1)
+        for name, value in batch.items()
+    }
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    (total, model_state), metrics = jax.lax.scan(
+        one, (zeros, ctx.model_state), (jnp.arange(parts), split)
+    )
+    metrics = jax.tree.map(lambda m: jnp.sum(m, axis=0), metrics)
+    weight = jnp.maximum(metrics["loss"][1], 1e-9)
+    return jax.tree.map(lambda g: g / weight, total), Aux(metrics, model_state)

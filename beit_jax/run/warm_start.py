@@ -1,0 +1,29 @@
+"""A run that begins with the weights of another."""
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from beit_jax.checkpoints import names
+from beit_jax.checkpoints.read import restore
+from beit_jax.run import card as card_lib
+from beit_jax.run.state import TrainState
+
+
+def warm_start(
+    config: ConfigDict, task, fresh: TrainState
+) -> tuple[TrainState, str, list[str]]:
+    """A fresh state with the weights of `config.init_from`, a report, and warnings.
+
+    Weights are the parameters and what else a model carries: the codes of a tokenizer.
+    """
+    other = restore(config.init_from)
+    given = task.adapt(other.params, other.config["model"]) | other.model_state
+    have, report = names.merge(
+        fresh.params | fresh.model_state, given, config.init_fresh, other.path
+    )
+    params = {name: have[name] for name in fresh.params}
+    model_state = {name: have[name] for name in fresh.model_state}
+    ema = None if fresh.ema is None else jax.tree.map(jnp.copy, params)
+    state = fresh.replace(params=params, model_state=model_state, ema=ema)
+    return state, report, card_lib.doubts(other, config.model)

@@ -1,0 +1,139 @@
+"""Where a run's numbers and pictures go: JSON lines, TensorBoard, PNG, the screen."""
+
+import csv
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import tensorboardX
+from PIL import Image
+
+
+class Writer:
+    """Appends to `metrics.jsonl` and to `tensorboard/` in a work directory.
+
+    Lines are `{"step": 12, "train/loss": 3.4}`. On a restart, lines beyond the restored
+    step are dropped, so that every step is told once.
+    """
+
+    def __init__(self, workdir: pathlib.Path, first_step: int, enabled: bool = True):
+        """Writes nothing unless `enabled` (one host of many is)."""
+        self._enabled = enabled
+        if not enabled:
+            return
+        self._path = workdir / "metrics.jsonl"
+        self._pictures = workdir / "pictures"
+        self._drop_lines_after(first_step)
+        self._lines = self._path.open("a")
+        self._board = tensorboardX.SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=first_step + 1
+        )
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._enabled:
+            self._lines.close()
+            self._board.close()
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        if not self._enabled:
+            return
+        self._line({"step": step, **{k: _json_number(v) for k, v in values.items()}})
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def warning(self, step: int, sentence: str) -> None:
+        if not self._enabled:
+            return
+        self._line({"step": step, "warning": sentence})
+        self._board.add_text("warning", sentence, step)
+
+    def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Name -> (B, H, W, 3) uint8, the batch one below the other in one PNG."""
+        for name, rows in pictures.items() if self._enabled else ():
+            image = np.concatenate(list(rows))
+            self._board.add_image(name, image, step, dataformats="HWC")
+            self._pictures.mkdir(exist_ok=True)
+            file = self._pictures / f"{name.replace('/', '_')}_{step:07d}.png"
+            one_picture(rows).save(file)
+
+    def _line(self, record: Mapping[str, object]) -> None:
+        self._lines.write(json.dumps(record) + "\n")
+        self._lines.flush()
+
+    def _drop_lines_after(self, step: int) -> None:
+        if not self._path.exists():
+            return
+        lines = self._path.read_text().splitlines()
+        kept = [line for line in lines if _record(line).get("step", step + 1) <= step]
+        new = self._path.with_suffix(".new")
+        new.write_text("".join(line + "\n" for line in kept))
+        os.replace(new, self._path)
+
+
+def one_picture(rows: np.ndarray) -> Image.Image:
+    """(B, H, W, 3) uint8 one below the other; tiny images are enlarged."""
+    image = np.concatenate(list(rows))
+    scale = max(1, 128 // rows.shape[1])
+    size = (image.shape[1] * scale, image.shape[0] * scale)
+    return Image.fromarray(image).resize(size, Image.Resampling.NEAREST)
+
+
+def write_report(
+    folder: str | pathlib.Path,
+    metrics: Mapping[str, float],
+    pictures: Mapping[str, np.ndarray],
+    tables: Mapping[str, list[tuple]],
+) -> None:
+    """Writes metrics.json, NAME.png and NAME.csv."""
+    folder = pathlib.Path(folder).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    for name, rows in pictures.items():
+        one_picture(rows).save(folder / f"{name}.png")
+    for name, rows in tables.items():
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+
+
+def _record(line: str) -> dict:
+    """What a line of metrics.jsonl holds; {} if a kill has cut it short."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return {}
+
+
+def _json_number(value: float) -> float | None:
+    """JSON knows neither NaN nor infinity."""
+    return value if math.isfinite(value) else None
+
+
+def read_last(workdir: pathlib.Path, prefix: str) -> dict[str, float | None]:
+    """The newest line of `metrics.jsonl` with names that begin so, or {}.
+
+    A number that was not finite is None.
+    """
+    for record in reversed(_records(workdir)):
+        found = {k: v for k, v in record.items() if k.startswith(prefix)}
+        if found:
+            return found
+    return {}
+
+
+def history(workdir: pathlib.Path) -> Iterator[tuple[int, dict[str, float]]]:
+    """(step, values) of every report in `metrics.jsonl`, NaN where not finite."""
+    for record in _records(workdir):
+        step = record.pop("step", None)
+        if step is not None and "warning" not in record:
+            yield step, {k: math.nan if v is None else v for k, v in record.items()}
+
+
+def _records(workdir: pathlib.Path) -> list[dict]:
+    path = workdir / "metrics.jsonl"
+    return [*map(_record, path.read_text().splitlines())] if path.exists() else []
