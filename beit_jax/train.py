@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from beit_jax import command, sharding, tasks
 from beit_jax import config as config_lib
+from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.checkpoints.keeper import Checkpointer
-from beit_jax.checkpoints.read import step_of
 from beit_jax.config import Plan
 from beit_jax.data import pipeline
 from beit_jax.run import card as card_lib
@@ -56,12 +56,13 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
     position = {
         "examples": stream.info.num_examples,
         "digest_of_names_and_labels": stream.info.digest,
+        "frozen": frozen_lib.records(task.frozen),
     }
     notes = checks.unused_settings(config, plan, steps_per_epoch, stream.spec)
     doubts = []
-    if task.frozen_from:
-        position["frozen_step"] = step_of(task.frozen_from)
-        notes.append(f"frozen weights from {task.frozen_from}")
+    notes += [
+        f"frozen {name} from {n.path}" for name, n in task.frozen.items() if n.path
+    ]
 
     with (
         jax.set_mesh(mesh),
@@ -81,7 +82,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
         if first == 0 and config.init_from:
             state, report, doubts = warm_start(config, task, state)
             notes.append(report)
-        frozen = jax.device_put(task.load_frozen(), sharding.replicated(mesh))
+        frozen = jax.device_put(frozen_lib.load(task.frozen), sharding.replicated(mesh))
         update = make_update(task, tx, config, plan, shardings, mesh)
         introduce(meter, config, workdir, (update, state, frozen, spec), notes)
         # After the restore: a run that is refused leaves no files.

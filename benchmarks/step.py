@@ -23,6 +23,7 @@ import numpy as np
 
 from beit_jax import config as c
 from beit_jax import sharding, tasks
+from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.run import state, step, summary
 
 MODELS = {
@@ -84,7 +85,7 @@ def measure(config, steps: int) -> dict[str, float]:
     plan = c.Plan(config.steps, 100, 1, 0, 0)
     with jax.set_mesh(mesh):
         now, shardings, tx = state.create(task, config, plan, mesh, batch)
-        frozen = jax.device_put(task.load_frozen(), sharding.replicated(mesh))
+        frozen = jax.device_put(frozen_lib.load(task.frozen), sharding.replicated(mesh))
         update = step.make_update(task, tx, config, plan, shardings, mesh)
         batch = sharding.put_batch(batch, mesh)
         flops = summary.count_flops(update, now, frozen, batch)

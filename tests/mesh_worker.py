@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from beit_jax import sharding, tasks
+from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.checkpoints.keeper import Checkpointer
 from beit_jax.config import Plan
 from beit_jax.data import pipeline
@@ -43,7 +44,7 @@ def trained(config, shape):
     mesh, task, plan, stream, (now, shardings, tx) = start(config, shape)
     losses = []
     with jax.set_mesh(mesh):
-        frozen = jax.device_put(task.load_frozen(), sharding.replicated(mesh))
+        frozen = jax.device_put(frozen_lib.load(task.frozen), sharding.replicated(mesh))
         update = make_update(task, tx, config, plan, shardings, mesh)
         for _, batch in zip(range(STEPS), stream.batches(), strict=False):
             now, sums = update(now, frozen, sharding.put_batch(batch, mesh))

@@ -45,7 +45,7 @@ def test_a_converted_tokenizer_serves_as_a_target(checkpoint, tmp_path, capsys):
     image = np.random.default_rng(0).integers(0, 256, (2, 8, 12, 3), np.uint8)
     floats = PIXEL_SPACES["centred"].to_float(image)
     wanted = model.apply(tree, floats, method=model.encode)
-    ids = target(target.load_frozen(), image)
+    ids = target(target.frozen.load(), image)
     np.testing.assert_array_equal(ids, wanted.reshape(2, 6))
     assert restore_params(tmp_path / "run").card["std"] == [1.0, 1.0, 1.0]
 
@@ -62,7 +62,7 @@ def test_the_published_tokenizer_gives_its_recorded_codes(tmp_path):
     convert(folder / "vqvae.npz", tmp_path / "run")
     target = Tokens((28, 28), 4, str(tmp_path / "run"))
     recorded = np.load(folder / "reference.npz")
-    ids = jax.jit(target)(target.load_frozen(), recorded["images_uint8"])
+    ids = jax.jit(target)(target.frozen.load(), recorded["images_uint8"])
     np.testing.assert_array_equal(ids, recorded["codes"].reshape(len(ids), -1))
 
 

@@ -17,12 +17,12 @@ COMMAND = {"run", "command", "config", "tasks", "sharding", "lookup"}
 MAY_IMPORT = {
     "models": {"models", *SHARDED},
     "heads": {"heads", "models", *SHARDED},
-    # Frozen tokenizers are restored through checkpoints.
-    "targets": {"targets", "models", "checkpoints.read"},
+    # Frozen networks come out of checkpoints.
+    "targets": {"targets", "models", "checkpoints.frozen"},
     "charts": {"charts"},
     "data": {"data"},
     "tasks": {"tasks", "charts", "models", "targets", "heads", "sharding"}
-    | {"checkpoints.read"},
+    | {"checkpoints.frozen", "checkpoints.steps.Restored"},
     "checkpoints": {"checkpoints", "config", "models"},
     "optim": {"optim", "config", "checkpoints.names"},
     "run": {"run", "config", "sharding", "tasks", "optim", "checkpoints", "models"}

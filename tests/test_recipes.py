@@ -12,6 +12,7 @@ from PIL import Image
 
 from beit_jax import config as c
 from beit_jax import tasks
+from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.data import pipeline
 from beit_jax.evaluate import evaluate
 from beit_jax.run import state
@@ -84,7 +85,7 @@ def test_a_recipe_much_like_another_fits_together(stem):
     stream = pipeline.train_stream(config.data, task.train_spec, config.seed)
     batch = next(stream.batches())
     have = nn.unbox(state.abstract_variables(task, batch))
-    frozen = jax.eval_shape(task.load_frozen)
+    frozen = frozen_lib.shapes(task.frozen)
     ctx = Context(0, jax.random.key(0), have["model_state"], frozen)
     loss, _ = jax.eval_shape(task.train_loss, have["params"], batch, ctx)
     assert loss.shape == ()

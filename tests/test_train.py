@@ -195,7 +195,7 @@ def test_a_run_is_not_measured_with_a_tokenizer_that_trained_on(finished, tmp_pa
     run(tmp_path / "run", "pretrain", task__target=target, **test)
     evaluate(tmp_path / "run")
     run(tokenizer, "tokenizer", steps=7)
-    with pytest.raises(ValueError, match="frozen weights of step 6, .*/7; name"):
+    with pytest.raises(ValueError, match="another frozen target: .*/6, .*/7 has"):
         evaluate(tmp_path / "run")
 
 

@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
+from beit_jax.checkpoints import frozen
 from beit_jax.checkpoints.names import check_fit
 from beit_jax.checkpoints.steps import contents, open_manager
 from beit_jax.config import defaults
@@ -189,7 +190,6 @@ class Checkpointer:
         have = younger | _flat_config(saved["config"])
         have |= _prefixed("data: ", saved["position"])
         want = _flat_config(self._config) | _prefixed("data: ", position)
-        have.pop("data: step", None)
         changed = [
             k for k in sorted(have.keys() | want.keys()) if have.get(k) != want.get(k)
         ]
@@ -210,7 +210,10 @@ class Checkpointer:
                 + ". To go on, give the same values; to start a new run from its "
                 "weights, set init_from to it and use another workdir"
             )
-        return said
+        where = f"checkpoint {self.directory / str(step)}"
+        return said + frozen.compare(
+            position.get("frozen", {}), saved["position"], where
+        )
 
 
 def _first_line(error: Exception) -> str:
@@ -231,5 +234,10 @@ def _flat_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {prefix + key: value for key, value in values.items()}
+def _prefixed(prefix: str, position: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells of the data; not of the step, nor of the networks."""
+    return {
+        prefix + key: value
+        for key, value in position.items()
+        if key not in ("step", "frozen", "frozen_step")
+    }

@@ -58,10 +58,11 @@ def _in_folder(folder: pathlib.Path) -> pathlib.Path:
 
 def step_of(location: pathlib.Path) -> int:
     """The optimizer steps of what `locate` gave; 0 if another project's."""
-    return int(location.name) if _is_ours(location) else 0
+    return int(location.name) if is_ours(location) else 0
 
 
-def _is_ours(location: pathlib.Path) -> bool:
+def is_ours(location: pathlib.Path) -> bool:
+    """Whether what `locate` gave is a step of a run."""
     return (location / steps.COMMITTED).exists()
 
 
@@ -72,7 +73,7 @@ def read_config(path: str | pathlib.Path) -> dict[str, Any]:
       ValueError: there is no checkpoint, or it cannot be read.
     """
     location = locate(path)
-    if _is_ours(location):
+    if is_ours(location):
         return steps.read_config(location)
     return restore(location).config
 
@@ -89,7 +90,7 @@ def read(
       ValueError: there is no checkpoint, or it cannot be read.
     """
     location = locate(path)
-    if _is_ours(location):
+    if is_ours(location):
         return families.adapted(steps.restore_params(location), hints)
     return families.restore(files.read(location), hints, allow)
 

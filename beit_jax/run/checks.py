@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from beit_jax.checkpoints.read import step_of
-from beit_jax.checkpoints.steps import Restored
+from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.config import Plan
 from beit_jax.lookup import nearest
 from beit_jax.run import state
@@ -55,7 +54,7 @@ def metric_names(task, spec: Mapping[str, tuple]) -> list[str]:
     """What `task.summarize` gives, found without computing; `spec` is a batch's."""
     batch = {name: jax.ShapeDtypeStruct(*form) for name, form in spec.items()}
     boxed = nn.unbox(state.abstract_variables(task, batch))
-    frozen = jax.eval_shape(task.load_frozen)
+    frozen = frozen_lib.shapes(task.frozen)
     step = jax.ShapeDtypeStruct((), jnp.int32)
 
     def sums(params, batch, model_state, frozen, step):
@@ -90,15 +89,3 @@ def check_classes(task, *streams) -> None:
                 f"{infos[0].name} and {info.name} have different classes: "
                 f"{sorted(set(names) ^ set(infos[0].class_names))[:12]}"
             )
-
-
-def check_frozen(task, saved: Restored) -> None:
-    """Raises ValueError when frozen weights are not those that a run was trained on."""
-    now = task.frozen_from and step_of(task.frozen_from)
-    then = saved.position.get("frozen_step", now)
-    if now != then:
-        raise ValueError(
-            f"{saved.path} was trained on frozen weights of step {then}, but the "
-            f"recipe's are {task.frozen_from}; name that step as `checkpoint` in "
-            "config.task"
-        )

@@ -14,6 +14,7 @@ from PIL import Image
 
 from beit_jax import config as config_lib
 from beit_jax import lookup, sharding
+from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.checkpoints import names
 from beit_jax.checkpoints.foreign.rules import Hints, pair
 from beit_jax.checkpoints.read import restore
@@ -29,7 +30,6 @@ from beit_jax.models.pixels import PixelSpace
 from beit_jax.models.tokenizers import TOKENIZERS
 from beit_jax.run import bank, state
 from beit_jax.run import card as card_lib
-from beit_jax.run.checks import check_frozen
 from beit_jax.run.state import TrainState
 
 Tree = Any
@@ -172,7 +172,8 @@ def on_mesh(saved: Restored, task, mesh: Mesh) -> tuple[TrainState, Tree]:
     Raises:
       ValueError: weights of another model, or trained on other frozen ones.
     """
-    check_frozen(task, saved)
+    records = frozen_lib.records(task.frozen)
+    frozen_lib.compare(records, saved.position, str(saved.path))
     one = {
         name: jax.ShapeDtypeStruct((1, *form.shape), form.dtype)
         for name, form in task.train_spec.items()
@@ -183,5 +184,5 @@ def on_mesh(saved: Restored, task, mesh: Mesh) -> tuple[TrainState, Tree]:
     names.check_fit(have, nn.unbox(boxed), str(saved.path))
     have = jax.device_put(have, sharding.shardings_of(boxed, mesh))
     step = jnp.asarray(saved.step, jnp.int32)
-    frozen = jax.device_put(task.load_frozen(), sharding.replicated(mesh))
+    frozen = jax.device_put(frozen_lib.load(task.frozen), sharding.replicated(mesh))
     return TrainState(step=step, opt_state=None, ema=None, **have), frozen

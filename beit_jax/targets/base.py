@@ -1,9 +1,10 @@
 """What pre-training knows of a target."""
 
-import pathlib
 from typing import Any, Protocol
 
 import jax
+
+from beit_jax.checkpoints.frozen import Network
 
 Array = jax.Array
 Tree = Any
@@ -15,13 +16,13 @@ class Target(Protocol):
     outputs: int  # width of the prediction layer
     tokens: bool  # whether wanted values are ids in [0, outputs)
     image_size: tuple[int, int]  # height and width of the view that it looks at
-    step: pathlib.Path | None  # the checkpoint that its weights come from, if any
+    frozen: Network | None  # the network that makes it, if any
 
-    def load_frozen(self) -> Tree:
-        """Weights of a tokenizer, {} if there are none."""
+    def __call__(self, frozen: Tree | None, image: Array) -> Array:
+        """(B, H, W, 3) uint8 -> wanted (B, N) int32 ids or (B, N, outputs) float32.
 
-    def __call__(self, frozen: Tree, image: Array) -> Array:
-        """(B, H, W, 3) uint8 -> wanted (B, N) int32 ids or (B, N, outputs) float32."""
+        `frozen` are the weights of the network of that name.
+        """
 
     def loss(self, predicted: Array, wanted: Array) -> Array:
         """(..., outputs) against (...) ids or (..., outputs) -> (...) float32."""

@@ -23,7 +23,7 @@ class Pixels:
     """
 
     tokens = False
-    step = None
+    frozen = None
 
     def __init__(
         self,
@@ -41,9 +41,6 @@ class Pixels:
         self.image_size = (grid[0] * patch_size, grid[1] * patch_size)
         self._space, self._normalize = PIXEL_SPACES["half"], normalize
         self._penalty = LOSSES[loss]
-
-    def load_frozen(self) -> Tree:
-        return {}
 
     def __call__(self, frozen: Tree, image: Array) -> Array:
         patches = self._patches(image)

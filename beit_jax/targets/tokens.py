@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from beit_jax.checkpoints.read import locate, read_config, restore
+from beit_jax.checkpoints.frozen import Frozen, Untrained
 from beit_jax.lookup import build, lookup
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.models.tokenizers import TOKENIZERS
@@ -52,11 +52,10 @@ class Tokens:
             raise ValueError(f"task.target.dtype={dtype!r} is none of {DTYPES}")
         self.grid = tuple(grid)
         if checkpoint == UNTRAINED:
-            self.step = None
+            self.frozen = Untrained(self._start)
             settings = {"name": "vqvae", "patch_size": patch_size} | dict(untrained)
         else:
-            # Settled once: a tokenizer that trains on must not change the targets.
-            self.step = locate(checkpoint)
+            self.frozen = Frozen(checkpoint)
             settings = self._settings(untrained)
         trained_on = settings.pop("image_size", None)
         self._space = lookup(PIXEL_SPACES, settings.pop("pixels", "half"), "pixels")
@@ -68,14 +67,14 @@ class Tokens:
 
     def _settings(self, untrained: Mapping[str, Any]) -> dict[str, Any]:
         """The network's, from the config of the run that trained it."""
+        path, config = self.frozen.path, self.frozen.config
         if untrained:
             raise ValueError(
-                f"task.target.untrained is for checkpoint='untrained', not {self.step}"
+                f"task.target.untrained is for checkpoint='untrained', not {path}"
             )
-        config = read_config(self.step)
         if config["task"]["name"] != "tokenizer":
             raise ValueError(
-                f"{self.step} is of task {config['task']['name']!r}; the target needs "
+                f"{path} is of task {config['task']['name']!r}; the target needs "
                 "one of task 'tokenizer'"
             )
         return dict(config["model"])
@@ -104,12 +103,9 @@ class Tokens:
             "patch_size to have as many patches as tokens"
         )
 
-    def load_frozen(self) -> Tree:
-        if self.step is not None:
-            saved = restore(self.step)
-            return {"params": saved.params, **saved.model_state}
+    def _start(self) -> Tree:
         image = jnp.zeros((1, *self.image_size, 3))
-        return jax.jit(self._model.init)(jax.random.key(0), image)
+        return self._model.init(jax.random.key(0), image)
 
     def __call__(self, frozen: Tree, image: Array) -> Array:
         # float32 is to give the same tokens on accelerators, which shorten products.

@@ -1,12 +1,13 @@
 """What the loop knows of a task."""
 
-import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
 import numpy as np
+
+from beit_jax.checkpoints.frozen import Network
 
 Array = jax.Array
 Tree = Any
@@ -20,7 +21,7 @@ class Context(NamedTuple):
     step: Array  # optimizer steps done
     rng: Array  # already folded with step
     model_state: Tree  # mutable collections; {} for most
-    frozen: Tree  # tokenizer weights: an argument of the step, never trained or saved
+    frozen: Mapping[str, Tree]  # weights of the task's frozen networks: arguments
 
 
 class Aux(NamedTuple):
@@ -40,16 +41,13 @@ class Task(Protocol):
     train_spec: dict[str, jax.ShapeDtypeStruct]  # of one example, without batch axis
     headline: tuple[str, ...]  # the metrics that a person watches
     classes: int | None  # labels must be in [0, classes); None: it uses no labels
-    frozen_from: pathlib.Path | None  # the checkpoint step of the frozen weights
+    frozen: Mapping[str, Network]  # that the step uses and never trains
     encoder: nn.Module | None  # a models.vit.Encoder, where there is one
     pool: str | None  # what of its tokens a classifier sees
     outputs: tuple[str, ...]  # what `predict` can give of new images
 
     def init(self, rng: Array, batch: Batch) -> Tree:
         """{"params": ..., "model_state": ...}, boxed with logical axes."""
-
-    def load_frozen(self) -> Tree:
-        """Weights that the step needs but never trains; {} for most."""
 
     def adapt(self, params: Tree, model: Mapping[str, Any]) -> Tree:
         """Parameters of another run in this task's shape, before they are matched.
@@ -104,13 +102,10 @@ class Defaults:
     """The parts of a `Task` that most tasks leave empty."""
 
     classes = None
-    frozen_from = None
+    frozen: Mapping[str, Network] = {}
     encoder = None
     pool = None
     outputs = ()
-
-    def load_frozen(self) -> Tree:
-        return {}
 
     def adapt(self, params: Tree, model: Mapping[str, Any]) -> Tree:
         return params

@@ -58,7 +58,7 @@ class Pretrain(base.Defaults):
         self.target = lookup.build(
             TARGETS, target, "beit_jax.targets", grid=grid, patch_size=patch
         )
-        self.frozen_from = self.target.step
+        self.frozen = {"target": self.target.frozen} if self.target.frozen else {}
         self.outputs = ("reconstruction",)
         if self.target.tokens:
             self.outputs = ("tokens", "reconstruction")
@@ -101,9 +101,6 @@ class Pretrain(base.Defaults):
             "model_state": {},
         }
 
-    def load_frozen(self) -> Tree:
-        return self.target.load_frozen()
-
     def adapt(self, params: Tree, model: Mapping[str, Any]) -> Tree:
         return encoders.adapt(params, model, self.encoder)
 
@@ -117,7 +114,7 @@ class Pretrain(base.Defaults):
         return self._sums(params, batch, ctx, None)
 
     def _sums(self, params: Tree, batch: Batch, ctx: Context, rngs) -> Sums:
-        wanted = self.target(ctx.frozen, on_device.pixels(batch, "token_image"))
+        wanted = self._wanted(batch, ctx)
         mask = _flat(batch["mask"])
         index, used = masked_slots(self._wanted_at(mask), self.slots)
         used = used * batch["weight"][:, None]
@@ -134,6 +131,11 @@ class Pretrain(base.Defaults):
         hidden = jnp.sum(mask, axis=1) @ batch["weight"]
         sums["masked_patches"] = (hidden, jnp.sum(batch["weight"]))
         return sums
+
+    def _wanted(self, batch: Batch, ctx: Context) -> Array:
+        """What the target wants of every patch."""
+        seen = on_device.pixels(batch, "token_image")
+        return self.target(ctx.frozen.get("target"), seen)
 
     def _wanted_at(self, mask: Array) -> Array:
         """(B, N) bool masked patches -> the patches to predict."""
@@ -198,11 +200,11 @@ class Pretrain(base.Defaults):
         mixed = jnp.where(shown, guess, wanted)
         patch = self.encoder.patch_size
         grey = batch["mask"].repeat(patch, 1).repeat(patch, 2)[..., None]
-        shape = batch["image"].shape
+        shape, frozen = batch["image"].shape, ctx.frozen.get("target")
         columns = [
             jnp.where(grey, jnp.uint8(128), batch["image"]),
-            _resize(self.target.paint(ctx.frozen, wanted, batch["token_image"]), shape),
-            _resize(self.target.paint(ctx.frozen, mixed, batch["token_image"]), shape),
+            _resize(self.target.paint(frozen, wanted, batch["token_image"]), shape),
+            _resize(self.target.paint(frozen, mixed, batch["token_image"]), shape),
         ]
         return {"prediction": jnp.concatenate(columns, axis=2)}
 
@@ -210,7 +212,7 @@ class Pretrain(base.Defaults):
         self, params: Tree, batch: Batch, ctx: Context
     ) -> tuple[Array, Array]:
         """What the target wants of every patch, and the best prediction of it."""
-        wanted = self.target(ctx.frozen, batch["token_image"])
+        wanted = self._wanted(batch, ctx)
         patches = jnp.arange(math.prod(self.encoder.grid))
         index = jnp.broadcast_to(patches, (len(batch["image"]), len(patches)))
         return wanted, self.target.best(self._predict(params, batch, index, None))

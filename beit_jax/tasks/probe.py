@@ -10,7 +10,8 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from beit_jax.checkpoints.read import locate, read_config, restore
+from beit_jax.checkpoints.frozen import Frozen, Untrained
+from beit_jax.checkpoints.steps import Restored
 from beit_jax.sharding import partitioned
 from beit_jax.targets.tokens import UNTRAINED
 from beit_jax.tasks import base, encoders, on_device
@@ -88,10 +89,12 @@ class Probe(base.Defaults):
             )
         self.classes, self.pool, self._norm = classes, features, norm
         model, source = config.model, "pretrain"
-        if checkpoint != UNTRAINED:
-            # Settled once: an encoder that trains on must not change the features.
-            self.frozen_from = locate(checkpoint)
-            model, source = self._trained(config.model)
+        if checkpoint == UNTRAINED:
+            network = Untrained(self._untrained)
+        else:
+            network = Frozen(checkpoint, self._encoder_of)
+            model, source = _trained(network, config.model)
+        self.frozen = {"encoder": network}
         self.encoder, size, self._space = encoders.build(
             ConfigDict({"model": model, "dtype": config.dtype}),
             mask_token=source == "pretrain",
@@ -102,28 +105,6 @@ class Probe(base.Defaults):
             "label": jax.ShapeDtypeStruct((), jnp.int32),
             **on_device.example_spec(config, labels=False),
         }
-
-    def _trained(self, asked: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-        """Settings of the checkpoint's model with our image size, and its task."""
-        theirs = read_config(self.frozen_from)
-        source = theirs["task"]["name"]
-        if source not in HAVE_ENCODERS:
-            raise ValueError(
-                f"{self.frozen_from} is of task {source!r}; a probe needs one of "
-                f"{HAVE_ENCODERS}"
-            )
-        model, ours = {"pixels": "half"} | theirs["model"], {"pixels": "half", **asked}
-        wrong = [
-            f"model.{key}={model.get(key)!r} and not {value!r}"
-            for key, value in ours.items()
-            if key != "image_size" and value != model.get(key)
-        ]
-        if wrong:
-            raise ValueError(
-                f"the encoder to probe is that of {self.frozen_from}, where "
-                f"{', '.join(wrong)}; say the same in config.model, or leave it out"
-            )
-        return model | ours, source
 
     def init(self, rng: Array, batch: Batch) -> Tree:
         blocks = self.encoder.depth
@@ -140,15 +121,14 @@ class Probe(base.Defaults):
             "model_state": {"batch_stats": start} if self._norm == "batch" else {},
         }
 
-    def load_frozen(self) -> Tree:
-        """The encoder's parameters."""
-        if self.frozen_from:
-            saved = restore(self.frozen_from)
-            params = encoders.adapt(saved.params, saved.config["model"], self.encoder)
-            return params["encoder"]
+    def _encoder_of(self, saved: Restored) -> Tree:
+        """The encoder's parameters, its positions for our images."""
+        model = saved.config["model"]
+        return encoders.adapt(saved.params, model, self.encoder)["encoder"]
+
+    def _untrained(self) -> Tree:
         image = jnp.zeros((1, *self.train_spec["image"].shape))
-        make = jax.jit(lambda key, image: nn.unbox(self.encoder.init(key, image)))
-        return make(jax.random.key(0), image)["params"]
+        return nn.unbox(self.encoder.init(jax.random.key(0), image))["params"]
 
     def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
         features, state = self._features(batch, ctx), ctx.model_state
@@ -170,7 +150,8 @@ class Probe(base.Defaults):
     def _features(self, batch: Batch, ctx: Context) -> Array:
         """(L, B, F) float32, of frozen weights only: no gradient goes this way."""
         image = self._space.to_float(on_device.pixels(batch, "image"))
-        return encoders.block_features(self.encoder, ctx.frozen, image, self.pool)
+        params = ctx.frozen["encoder"]
+        return encoders.block_features(self.encoder, params, image, self.pool)
 
     def _sums(self, params: Tree, features: Array, batch: Batch) -> Sums:
         """Sums over the examples of (L, B, F) features; "loss" over the blocks too."""
@@ -198,3 +179,26 @@ class Probe(base.Defaults):
         numbers = {name: float(value) for name, value in means.items()}
         chosen = {"top1": float(top1[best]), "best_block": float(best)}
         return numbers | chosen | each
+
+
+def _trained(network: Frozen, asked: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Settings of a network's model with our image size, and its task."""
+    theirs = network.config
+    source = theirs["task"]["name"]
+    if source not in HAVE_ENCODERS:
+        raise ValueError(
+            f"{network.path} is of task {source!r}; a probe needs one of "
+            f"{HAVE_ENCODERS}"
+        )
+    model, ours = {"pixels": "half"} | theirs["model"], {"pixels": "half", **asked}
+    wrong = [
+        f"model.{key}={model.get(key)!r} and not {value!r}"
+        for key, value in ours.items()
+        if key != "image_size" and value != model.get(key)
+    ]
+    if wrong:
+        raise ValueError(
+            f"the encoder to probe is that of {network.path}, where "
+            f"{', '.join(wrong)}; say the same in config.model, or leave it out"
+        )
+    return model | ours, source

@@ -8,11 +8,10 @@ import pytest
 
 from beit_jax import config as config_lib
 from beit_jax import tasks
-from beit_jax.checkpoints import read, steps, write
+from beit_jax.checkpoints import frozen, read, steps, write
 from beit_jax.checkpoints.names import flatten
 from beit_jax.evaluate import evaluate
 from beit_jax.run import bank, card, warm_start
-from beit_jax.run.checks import check_frozen
 from beit_jax.run.state import TrainState
 from beit_jax.targets.tokens import Tokens
 from tests.tasks import runs
@@ -186,10 +185,9 @@ def test_a_probe_takes_the_encoder_of_a_file(foreign, ours):
     config.model = {"image_size": 32, "pixels": "half"}
     task = tasks.build(config)
     want = read.restore(ours("pretrain")).params["encoder"]
-    jax.tree.map(np.testing.assert_array_equal, task.load_frozen(), want)
-    check_frozen(
-        task, read.restore(ours("classify"))._replace(position={"frozen_step": 0})
-    )
+    jax.tree.map(np.testing.assert_array_equal, task.frozen["encoder"].load(), want)
+    have = frozen.records(task.frozen)
+    assert len(frozen.compare(have, {"frozen_step": 0}, "an older run")) == 1
 
 
 def test_a_file_is_evaluated_as_a_run_is(foreign, ours):
@@ -220,8 +218,8 @@ def test_a_target_takes_the_tokenizer_of_a_file(ours, tmp_path):
     file = tmp_path / "tokenizer.safetensors"
     write.write(read.restore(ours("tokenizer")), file, "safetensors")
     have, want = (Tokens((4, 4), 8, str(path)) for path in (file, ours("tokenizer")))
-    assert have.step == file and have.image_size == want.image_size == (32, 32)
-    trees = (tokens.load_frozen() for tokens in (have, want))
+    assert have.frozen.path == file and have.image_size == want.image_size == (32, 32)
+    trees = (tokens.frozen.load() for tokens in (have, want))
     jax.tree.map(np.testing.assert_array_equal, *trees)
 
 

@@ -29,7 +29,7 @@ def made(name: str):
     target = lookup.build(TARGETS, spec, "targets", grid=GRID, patch_size=PATCH)
     shape = (2, *target.image_size, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    frozen = target.load_frozen()
+    frozen = target.frozen and target.frozen.load()
     return target, frozen, images, jax.jit(target)(frozen, images)
 
 
@@ -160,7 +160,7 @@ def test_tokens_are_those_of_the_tokenizer_that_was_saved(tokenizer):
     workdir, variables = tokenizer
     target = Tokens(GRID, PATCH, str(workdir))
     images = made("tokens")[2]
-    tokens = jax.jit(target)(target.load_frozen(), images)
+    tokens = jax.jit(target)(target.frozen.load(), images)
     model = VQVAE(patch_size=PATCH, **tiny.VQVAE)
     floats = PIXEL_SPACES["half"].to_float(images)
     ids = jax.jit(lambda x: model.apply(variables, x, method=model.encode))(floats)
@@ -185,14 +185,14 @@ def test_a_tokenizer_of_another_grid_is_refused_with_what_fits(tokenizer):
 
 def test_a_view_may_be_no_square(tokenizer):
     target = Tokens((2, 5), 16, str(tokenizer[0]), image_size=(16, 40))
-    ids = target(target.load_frozen(), np.zeros((1, 16, 40, 3), np.uint8))
+    ids = target(target.frozen.load(), np.zeros((1, 16, 40, 3), np.uint8))
     assert ids.shape == (1, 10)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_tokenizer_computes_in_the_dtype_asked_for(dtype):
     target = Tokens(GRID, PATCH, "untrained", dtype=dtype, untrained=tiny.VQVAE)
-    frozen = jax.eval_shape(target.load_frozen)
+    frozen = target.frozen.shapes()
     images = jax.ShapeDtypeStruct((2, 32, 32, 3), np.uint8)
     program = str(jax.make_jaxpr(target)(frozen, images))
     found = set(re.findall(r"(\w+)\[\S+\] = conv_general_dilated", program))
@@ -221,4 +221,4 @@ def test_settings_of_a_random_tokenizer_need_one(tokenizer):
 
 def test_the_random_tokenizer_is_always_the_same():
     target, frozen, *_ = made("tokens")
-    jax.tree.map(np.testing.assert_array_equal, frozen, target.load_frozen())
+    jax.tree.map(np.testing.assert_array_equal, frozen, target.frozen.load())

@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from beit_jax import sharding, tasks
+from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.config import Plan
 from beit_jax.optim import optimizers
 from beit_jax.run import state, step
@@ -76,12 +77,12 @@ def _random(path, leaf) -> np.ndarray:
 def _frozen(task, target: ConfigDict | None):
     if target is not None and target.name == "tokens":
         return _untrained_tokenizer()
-    return jax.tree_util.tree_map_with_path(_random, jax.eval_shape(task.load_frozen))
+    return jax.tree_util.tree_map_with_path(_random, frozen_lib.shapes(task.frozen))
 
 
 @functools.cache
 def _untrained_tokenizer():
-    return tasks.build(config("pretrain", "tokens")).load_frozen()
+    return frozen_lib.load(tasks.build(config("pretrain", "tokens")).frozen)
 
 
 def updating(task, config: ConfigDict, params, ctx: Context):

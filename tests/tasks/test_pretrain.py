@@ -83,7 +83,7 @@ def test_predicting_masked_patches_only_equals_predicting_all(target):
         return task.head.apply({"params": params}, features.tokens[:, 1:])
 
     everywhere = predict_all(batch["image"])
-    wanted = jax.jit(task.target)(ctx.frozen, batch["token_image"])
+    wanted = jax.jit(task.target)(ctx.frozen.get("target"), batch["token_image"])
     mean = jnp.mean(task.target.loss(everywhere, wanted), where=mask)
     np.testing.assert_allclose(gradients(batch)[0][0], mean, rtol=1e-5)
     sums = jax.jit(task.eval_step)(params, batch, ctx)
@@ -195,7 +195,7 @@ def test_all_patches_may_be_predicted(mask):
     flat = batch["mask"].reshape(6, -1)
     features = task.encoder.apply({"params": params["encoder"]}, image, flat)
     predicted = task.head.apply({"params": params}, features.tokens[:, 1:])
-    wanted = task.target(ctx.frozen, batch["token_image"])
+    wanted = task.target(ctx.frozen.get("target"), batch["token_image"])
     metrics = task.summarize([jax.jit(task.eval_step)(params, batch, ctx)])
     mean = task.target.loss(predicted, wanted).mean()
     np.testing.assert_allclose(metrics["loss"], mean, rtol=1e-5)

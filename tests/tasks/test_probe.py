@@ -28,7 +28,9 @@ def learnt(request, quick_to_compile):
     @jax.jit
     def learn(params, batch, ctx):
         image = PIXEL_SPACES["half"].to_float(batch["image"])
-        features = encoders.block_features(task.encoder, ctx.frozen, image, "concat")
+        features = encoders.block_features(
+            task.encoder, ctx.frozen["encoder"], image, "concat"
+        )
         gradients = jax.grad(task.train_loss, has_aux=True)(params, batch, ctx)
         return features, *gradients, task.eval_step(params, batch, ctx)
 
@@ -142,8 +144,8 @@ def test_a_probe_trains_classifiers_on_the_encoder_of_a_checkpoint(encoded):
     workdir, params = encoded
     task, own, ctx, batch = runs.start(probing(workdir))
     assert flatten(own).keys() == {"blocks/kernel", "blocks/bias"}
-    assert task.frozen_from == steps.find_step(workdir)
-    frozen = task.load_frozen()
+    assert task.frozen["encoder"].path == steps.find_step(workdir)
+    frozen = task.frozen["encoder"].load()
     jax.tree.map(np.testing.assert_array_equal, frozen, params["encoder"])
     loss, _ = jax.eval_shape(task.train_loss, own, batch, ctx)
     assert loss.shape == ()
@@ -151,7 +153,11 @@ def test_a_probe_trains_classifiers_on_the_encoder_of_a_checkpoint(encoded):
 
 def test_a_probe_may_see_larger_images(encoded):
     task = tasks.build(probing(encoded[0], image_size=48))
-    tables = [x for name, x in flatten(task.load_frozen()).items() if "table" in name]
+    tables = [
+        x
+        for name, x in flatten(task.frozen["encoder"].load()).items()
+        if "table" in name
+    ]
     assert tables and {table.shape[-2] for table in tables} == {11 * 11 + 3}
 
 
@@ -174,7 +180,8 @@ def test_a_checkpoint_without_an_encoder_is_refused(tmp_path):
 
 def test_the_untrained_encoder_is_always_the_same():
     first, second = (
-        tasks.build(runs.config("probe", seed=seed)).load_frozen() for seed in (0, 1)
+        tasks.build(runs.config("probe", seed=seed)).frozen["encoder"].load()
+        for seed in (0, 1)
     )
     jax.tree.map(np.testing.assert_array_equal, first, second)
     assert np.std(first["blocks"]["mlp"]["fc1"]["kernel"]) > 0.005

@@ -124,7 +124,7 @@ def test_pickled_networks_of_dall_e_serve_as_a_target(tmp_path):
     saved, _ = families.restore(files.read(tmp_path))
     assert_equal(state_of(saved), {k: x.numpy() for k, x in model.state_dict().items()})
     tokens = Tokens((3, 3), 16, str(tmp_path), image_size=24)
-    frozen = tokens.load_frozen()
+    frozen = tokens.frozen.load()
     pixels = torch.tensor(images()).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         logits = model["encoder"](dall_e.map_pixels(pixels))
