@@ -52,15 +52,7 @@ class Views:
         apply_exif: bool = False,
         dct_scaled: bool = False,
     ):
-        following = [n for n in annotations.asked(spec) if ANNOTATIONS[n].follows]
-        for name, on in (("dct_scaled", dct_scaled), ("apply_exif", apply_exif)):
-            if on and following:
-                raise ValueError(
-                    f"data.{name} is for images without {' or '.join(following)}, "
-                    "which would not follow; leave it off"
-                )
-        if dct_scaled and apply_exif:
-            raise ValueError("data.apply_exif decodes images whole: no data.dct_scaled")
+        _check_decoding(spec, apply_exif=apply_exif, dct_scaled=dct_scaled)
         self._settings, self._classes, self._framing = settings, classes, framing
         self._max_pixels, self._exif, self._dct = max_pixels, apply_exif, dct_scaled
         self._training = training
@@ -172,3 +164,18 @@ class Views:
             view = geometry.resize(cut, size, resample)
             first = first or view
             yield names, frame.finish(view, resample)
+
+
+def _check_decoding(
+    spec: Mapping[str, Any], apply_exif: bool, dct_scaled: bool
+) -> None:
+    """Raises ValueError where annotations, or the one setting, rule out the other."""
+    following = [n for n in annotations.asked(spec) if ANNOTATIONS[n].follows]
+    for name, on in (("dct_scaled", dct_scaled), ("apply_exif", apply_exif)):
+        if on and following:
+            raise ValueError(
+                f"data.{name} is for images without {' or '.join(following)}, which "
+                "would not follow; leave it off"
+            )
+    if dct_scaled and apply_exif:
+        raise ValueError("data.apply_exif decodes images whole: no data.dct_scaled")

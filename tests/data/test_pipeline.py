@@ -262,6 +262,18 @@ def test_evaluation_is_not_augmented():
     assert stream.spec.keys() == {*SPEC, "weight"}
 
 
+def test_an_evaluation_of_random_parts_is_the_same_in_every_pass():
+    """And other parts than training sees, of every example another."""
+    frame = {"name": "random_resized", "min_scale": 0.1, "max_scale": 0.2}
+    one = {"name": "synthetic", "num_examples": 1, "size": 20}
+    config = config_of(one, batch_size=1, eval_frame=frame, frame=frame)
+    config["augment"] = {"flip": False}
+    passes = [next(pipeline.eval_stream(config, SPEC, 0).batches()) for _ in range(2)]
+    assert_same(passes[:1], passes[1:])
+    seen = next(pipeline.train_stream(config, SPEC, seed=0).batches())
+    assert (seen["image"] != passes[0]["image"]).any()
+
+
 def test_decoded_images_may_be_kept(folder, monkeypatch):
     config = config_of({"name": "folder", "path": str(folder)})
     want = take(pipeline.train_stream(config, SPEC, seed=0).batches(), 9)

@@ -170,6 +170,26 @@ def test_square_views_are_dalles_box_averaged_over_areas(seed):
     np.testing.assert_array_equal(shown(views, **u)["image"], want)
 
 
+def test_square_views_of_another_shape_are_refused_before_any_work():
+    with pytest.raises(ValueError, match="square views, not 32x24; use 'random_res"):
+        make(shapes={"image": (32, 24, 3)}, frame={"name": "square"})
+
+
+def test_any_frame_may_train_or_evaluate():
+    """A drawn one shows the same box at every size, and the same in every pass."""
+    ramp = np.zeros((64, 64, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = np.arange(64)[:, None] * 4, np.arange(64) * 4
+    for name in frames.FRAMES:
+        frame = {"name": name} | ({"pad": 2} if name == "pad" else {})
+        for training in (False, True):
+            views = make(frame=frame, training=training)
+            assert views.numbers.keys() == {"crop", *(["flip"] if training else [])}
+            made = shown(views, Record(ramp), 1)
+            halved = made["image"].reshape(16, 2, 16, 2, 3).mean((1, 3))
+            inner = np.abs(halved - made["token_image"])[3:-3, 3:-3]
+            assert np.median(inner) <= 4, name  # one pixel of the image
+
+
 @pytest.mark.parametrize("pct", [1.0, 0.875])
 def test_evaluation_views_are_centre_cuts(pct):
     views = make(frame={"name": "centre", "crop_pct": pct}, training=False)
