@@ -157,12 +157,9 @@ class Frame(NamedTuple):
         Only an image so thin that the resized one would be huge is cut and resized in
         one go, which can differ by one level.
         """
-        huge = self.resized[0] * self.resized[1] > _HUGE
-        if (
-            huge
-            and self.resized != self.whole
-            and geometry.lies_in(self.cut, self.resized)
-        ):
+        pixels = self.resized[0] * self.resized[1]
+        huge = self.resized != self.whole and pixels > _HUGE
+        if huge and geometry.lies_in(self.cut, self.resized):
             size, box = (self.cut.width, self.cut.height), geometry.corners(self.box)
             return image.resize(size, resample, box=box)
         image = geometry.resize(image, self.resized, resample)
