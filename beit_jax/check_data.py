@@ -72,7 +72,7 @@ class Survey:
             stored = self._views.open(record)
             form, size = f"{stored.format or 'array'} {stored.mode}", stored.size
             pixels = decode.to_rgb(stored)
-            self._views.eval(record, pixels)
+            self._views.make(record, pixels, self._views.middle)
             turned = decode.orientation(stored) != 1
         except sources.BadExample as error:
             return str(error)

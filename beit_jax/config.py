@@ -1,9 +1,8 @@
 """What a recipe may say: every key with its default, its checks, and its durations.
 
 A recipe is `get_config(arg)` in a file of `configs/`. It calls `new` with what differs
-from the defaults below. The sections task, model, source, eval_source and mask are
-open here: what they take depends on their `name` and is checked where they are used,
-before any work.
+from the defaults below. The sections in OPEN are open here: what they take depends on
+their `name` and is checked where they are used, before any work.
 """
 
 import math
@@ -15,11 +14,14 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict, config_dict
 
 from beit_jax.lookup import has_type, nearest
+from beit_jax.moved import moved, tuples
+from beit_jax.moved import upgraded as upgraded
 from beit_jax.variants import change
 from beit_jax.variants import choose as choose
 from beit_jax.variants import is_tiny as is_tiny
 
 OPEN = ("task", "model", "data.source", "data.eval_source", "data.mask")
+OPEN += ("data.frame", "data.eval_frame")
 DTYPES = ("float32", "bfloat16")
 INF = math.inf
 RANGES = {
@@ -68,13 +70,15 @@ def defaults() -> ConfigDict:
                 "source": {},
                 "eval_source": {},
                 "mask": {},
-                "augment": {  # explained in beit_jax/data/settings.py
-                    "crop": "random_resized",
+                "frame": {  # what a view shows; explained in beit_jax/data/frames.py
+                    "name": "random_resized",
                     "min_scale": 0.08,
                     "max_scale": 1.0,
                     "min_ratio": 3 / 4,
                     "max_ratio": 4 / 3,
-                    "pad": 4,
+                },
+                "eval_frame": {"name": "centre", "crop_pct": 1.0},
+                "augment": {  # explained in beit_jax/data/settings.py
                     "flip": True,
                     "interpolation": "bicubic",
                     "token_interpolation": "lanczos",
@@ -87,7 +91,6 @@ def defaults() -> ConfigDict:
                     "mixup": 0.0,
                     "cutmix": 0.0,
                     "repeats": 1,
-                    "crop_pct": 1.0,
                 },
                 "on_bad": "error",  # or "skip": an example that cannot be used
                 "max_bad": 0.001,  # share of the examples that may be skipped
@@ -142,6 +145,11 @@ def new(**sections: Any) -> ConfigDict:
         section = _get(config, name)
         if section is not None:
             parent, _, key = name.rpartition(".")
+            default = _get(result, name)
+            if section.get("name", default.get("name")) == default.get("name"):
+                for setting, value in default.items():
+                    if setting not in section:
+                        section[setting] = value
             _get(result, parent)[key] = section
     result.update(config)
     if result.model and "pixels" not in result.model:
@@ -210,7 +218,7 @@ def _problems(have: Mapping, want: ConfigDict, prefix: str, whole: bool):
     for key in have:
         path = prefix + key
         if key not in want:
-            yield f"unknown key {path!r}{nearest(key, want)}"
+            yield moved(path) or f"unknown key {path!r}{nearest(key, want)}"
             continue
         value, default = have.get(key), want.get(key)
         wanted = want.get_type(key)
@@ -283,13 +291,10 @@ def save(config: ConfigDict, path: pathlib.Path) -> None:
 
 
 def from_dict(values: Mapping[str, Any]) -> ConfigDict:
-    """A config from plain data, as a checkpoint carries it; lists become tuples."""
-    config = new(**_tuples(values))
+    """A config from plain data, as a checkpoint carries it; lists become tuples.
+
+    One that an earlier version saved is brought up, see `upgraded`.
+    """
+    config = new(**tuples(upgraded(values)))
     check(config)
     return config
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _tuples(inner) for key, inner in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -31,13 +31,13 @@ def get_config(arg: str = ""):
             "batch_size": 512,
             "source": IMAGES | {"split": "train"},
             "eval_source": IMAGES | {"split": "test"},
+            "eval_frame": {"name": "centre", "crop_pct": 224 / 256},
             "augment": {
                 "randaugment": "rand-m9-mstd0.5-inc1",
                 "fill": (124, 116, 104),
                 "mixup": 0.8,
                 "cutmix": 1.0,
                 "repeats": 3,
-                "crop_pct": 224 / 256,
             },
         },
         optim={

@@ -60,8 +60,8 @@ VARIANTS = {
         "data__augment__repeats": 1,
         "optim__lr": 2e-3,
     },
-    "384": {"model__image_size": 384, "data__augment__crop_pct": 1.0},
-    "512": {"model__image_size": 512, "data__augment__crop_pct": 1.0},
+    "384": {"model__image_size": 384, "data__eval_frame__crop_pct": 1.0},
+    "512": {"model__image_size": 512, "data__eval_frame__crop_pct": 1.0},
 }
 
 
@@ -79,12 +79,12 @@ def get_config(arg: str = ""):
             "batch_size": 1024,
             "source": IN1K | {"split": "train"},
             "eval_source": IN1K | {"split": "validation"},
+            "eval_frame": {"name": "centre", "crop_pct": 224 / 256},
             "augment": {
                 "randaugment": "rand-m9-mstd0.5-inc1",
                 "erase": 0.25,
                 "mixup": 0.8,
                 "cutmix": 1.0,
-                "crop_pct": 224 / 256,
             },
         },
         optim={"min_lr": 1e-6, "clip_norm": 0.0},

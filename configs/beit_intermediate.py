@@ -38,10 +38,10 @@ def get_config(arg: str = ""):
         data={
             "batch_size": 4096,
             "source": {"name": "folder", "path": "data/imagenet22k"},
+            "eval_frame": {"name": "centre", "crop_pct": 224 / 256},
             "augment": {
                 "randaugment": "rand-m9-mstd0.5-inc1",
                 "erase": 0.25,
-                "crop_pct": 224 / 256,
             },
         },
         optim={"lr": 3e-3, "min_lr": 1e-6, "warmup_epochs": 5.0, "layer_decay": 0.65},

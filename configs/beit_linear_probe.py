@@ -43,7 +43,7 @@ def get_config(arg: str = ""):
             "batch_size": 1024,
             "source": IN1K | {"split": "train"},
             "eval_source": IN1K | {"split": "validation"},
-            "augment": {"crop_pct": 224 / 256},
+            "eval_frame": {"name": "centre", "crop_pct": 224 / 256},
         },
         optim={"lr": 4e-3, "min_lr": 0.0, "weight_decay": 1e-4, "clip_norm": 0.0},
     )

@@ -35,13 +35,13 @@ def get_config(arg: str = ""):
             "source": IMAGES
             | {"split": "train", "part": "train", "labels_per_class": 10},
             "eval_source": IMAGES | {"split": "val"},
+            "frame": {"name": "random_resized", "min_scale": 0.2},
+            "eval_frame": {"name": "centre", "crop_pct": 224 / 256},
             "augment": {
-                "min_scale": 0.2,
                 "randaugment": "rand-m9-mstd0.5-inc1",
                 "erase": 0.25,
                 "mixup": 0.8,
                 "cutmix": 1.0,
-                "crop_pct": 224 / 256,
             },
             "decoded_cache_gib": 1.0,
         },

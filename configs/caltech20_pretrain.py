@@ -38,8 +38,8 @@ def get_config(arg: str = ""):
             "batch_size": 64,
             "source": IMAGES | {"split": "train", "part": "train"},
             "eval_source": IMAGES | {"split": "val"},
+            "frame": {"name": "random_resized", "min_scale": 0.2},
             "augment": {
-                "min_scale": 0.2,
                 "token_interpolation": "bicubic",
                 "jitter": 0.4,
                 "jitter_on": "device",

@@ -33,7 +33,7 @@ def get_config(arg: str = ""):
             "batch_size": 32,
             "source": IMAGES | {"split": "train", "part": "train"},
             "eval_source": IMAGES | {"split": "val"},
-            "augment": {"min_scale": 0.2},
+            "frame": {"name": "random_resized", "min_scale": 0.2},
             "decoded_cache_gib": 1.0,
         },
         optim={"lr": 2e-3, "warmup_steps": 100, "weight_decay": 1e-4},

@@ -37,7 +37,7 @@ def get_config(arg: str = ""):
             "batch_size": 64,
             "source": {"name": "folder", "path": "data/cifar10_train.tar.gz"},
             "eval_source": {"name": "folder", "path": "data/cifar10_test.tar.gz"},
-            "augment": {"min_scale": 0.35},
+            "frame": {"name": "random_resized", "min_scale": 0.35},
         },
         optim={
             "lr": 2e-3,

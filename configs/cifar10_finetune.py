@@ -46,7 +46,7 @@ def get_config(arg: str = ""):
             "batch_size": 128,
             "source": IMAGES | {"part": "train", "labels_per_class": 100},
             "eval_source": TEST,
-            "augment": {"min_scale": 0.35},
+            "frame": {"name": "random_resized", "min_scale": 0.35},
         },
         optim={"lr": 1e-3, "min_lr": 1e-6, "warmup_steps": 30, "layer_decay": 0.75},
         log={"every_steps": 50},

@@ -38,7 +38,7 @@ def get_config(arg: str = ""):
             "batch_size": 256,
             "source": IMAGES | {"part": "train"},
             "eval_source": TEST,
-            "augment": {"min_scale": 0.35},
+            "frame": {"name": "random_resized", "min_scale": 0.35},
         },
         optim={"lr": 4e-3, "min_lr": 0.0, "weight_decay": 1e-4, "clip_norm": 0.0},
         log={"every_steps": 50},

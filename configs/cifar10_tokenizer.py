@@ -37,7 +37,7 @@ def get_config(arg: str = ""):
             "batch_size": 128,
             "source": IMAGES | {"part": "train"},
             "eval_source": TEST,
-            "augment": {"min_scale": 0.35},
+            "frame": {"name": "random_resized", "min_scale": 0.35},
         },
         optim={"lr": 2e-3, "warmup_steps": 100, "weight_decay": 1e-4},
         log={"every_steps": 100},

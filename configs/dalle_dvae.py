@@ -19,7 +19,8 @@ def get_config(arg: str = ""):
         data={
             "batch_size": 512,
             "source": {"name": "folder", "path": "data/photographs"},
-            "augment": {"crop": "square", "interpolation": "area"},
+            "frame": {"name": "square"},
+            "augment": {"interpolation": "area"},
         },
         optim={
             "lr": 1e-4,

@@ -28,8 +28,8 @@ def get_config(arg: str = ""):
             "batch_size": 128,
             "source": {"name": "digits", "split": "train"},
             "eval_source": {"name": "digits", "split": "test"},
+            "frame": {"name": "random_resized", "min_scale": 0.6},
             "augment": {
-                "min_scale": 0.6,
                 "flip": False,
                 "token_interpolation": "bicubic",
             },

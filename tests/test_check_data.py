@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from beit_jax import check_data
-from beit_jax.data import sources
+from beit_jax.data import frames, sources
 from beit_jax.data.settings import Augment
 from beit_jax.data.views import Views
 from tests.data import corpus
@@ -34,7 +34,8 @@ def found(source, limit=0, **shapes):
     forms = {"image": ((8, 8, 3), np.uint8), "label": ((), np.int32)}
     spec = {name: jax.ShapeDtypeStruct(*forms[name]) for name in ("image", *shapes)}
     source = sources.build(source)
-    views = Views(Augment(), spec, len(source.info.class_names))
+    classes = len(source.info.class_names)
+    views = Views(Augment(), spec, frames.Centre(), training=False, classes=classes)
     survey = check_data.Survey(source, views)
     assert len(list(survey.walk(limit))) == survey.looked_at
     return survey.report(seconds=2.0)

@@ -129,9 +129,9 @@ def test_classes_that_a_checkpoint_does_not_know_are_refused(run, tmp_path):
 def test_images_that_look_otherwise_are_refused_unless_that_is_wanted(run):
     workdir, metrics = run
     source = steps.read_config(workdir)["data"]["eval_source"]
-    changes = {"data__augment__crop_pct": 0.5, "data__eval_source": source}
+    changes = {"data__eval_frame__crop_pct": 0.5, "data__eval_source": source}
     config = tiny.config("classify", **changes)
-    words = r"run/checkpoints/2 was trained with crop_pct=1.0, the recipe has 0.5"
+    words = r"run/checkpoints/2 was trained with frame=.*1\.0}, the recipe has .*0\.5}"
     with pytest.raises(ValueError, match=words):
         evaluate(workdir, config)
     other = evaluate(workdir, config, override_card=True)

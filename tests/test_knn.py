@@ -126,10 +126,10 @@ def test_images_must_look_as_the_card_says(checkpoint):
     """How much of them, only a classifier's says."""
     config = tiny.config("classify")
     saved = steps.restore_params(checkpoint)
-    config.data.augment.crop_pct = 0.5
+    config.data.eval_frame.crop_pct = 0.5
     card.check_data(saved, config.data)
     classifier = saved._replace(card=saved.card | {"pool": "mean"})
-    with pytest.raises(ValueError, match=r"crop_pct=1.0, the recipe has 0.5\. Set"):
+    with pytest.raises(ValueError, match=r"'crop_pct': 0.5}\. Set"):
         card.check_data(classifier, config.data)
     for name, value in (("augment.interpolation", "bilinear"), ("apply_exif", True)):
         changes = {f"data__{name.replace('.', '__')}": value}

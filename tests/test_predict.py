@@ -54,7 +54,7 @@ def checkpoint(tmp_path_factory, images, quick_to_compile):
                 data__eval_source={"name": "folder", "path": str(images)},
                 data__on_bad="skip",
                 data__max_bad=0.5,
-                data__augment__crop_pct=0.875,
+                data__eval_frame__crop_pct=0.875,
                 data__augment__token_interpolation="bicubic",
                 model__pixels="imagenet",
                 **changes,

@@ -119,8 +119,8 @@ FINETUNING = {
     "data.augment.cutmix": 1.0,
     "data.augment.repeats": 1,
     "data.augment.jitter": 0.0,
-    "data.augment.min_scale": 0.08,
-    "data.augment.crop_pct": 0.875,
+    "data.frame.min_scale": 0.08,
+    "data.eval_frame.crop_pct": 0.875,
     "data.batch_size": 1024,
     "optim.lr": 4e-3,
     "optim.min_lr": 1e-6,
@@ -154,7 +154,7 @@ AFTER_22K = {  # its weight decay of 1e-8 is none
 }
 LARGE_AFTER_22K = LARGE | AFTER_22K
 LARGE_AFTER_22K |= {"optim.layer_decay": 0.9, "model.drop_path": 0.4}
-AT_384 = {"model.image_size": 384, "data.augment.crop_pct": 1.0}
+AT_384 = {"model.image_size": 384, "data.eval_frame.crop_pct": 1.0}
 PLAIN = {"model.preset": "paper_plain", "model.pixels": "imagenet"}
 CIFAR100 = {
     "data.batch_size": 512,
@@ -181,7 +181,7 @@ LARGE_IN_BETWEEN |= {"optim.layer_decay": 0.75, "optim.clip_norm": 1.0}
 PROBING = {
     "task.features": "concat",
     "data.batch_size": 1024,
-    "data.augment.crop_pct": 0.875,
+    "data.eval_frame.crop_pct": 0.875,
     "optim.name": "adamw",
     "optim.lr": 4e-3,
     "optim.min_lr": 0.0,

@@ -13,7 +13,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as preserva
 from beit_jax.checkpoints import frozen
 from beit_jax.checkpoints.names import check_fit
 from beit_jax.checkpoints.steps import contents, open_manager
-from beit_jax.config import defaults
+from beit_jax.config import from_dict
 
 Tree = Any
 
@@ -184,10 +184,11 @@ class Checkpointer:
     def _compare(self, step: int, saved, position: Mapping[str, int]) -> list[str]:
         """Refuses a restart that would not go on with the same run.
 
-        Keys that are younger than the checkpoint had their default value then.
+        Keys that are younger than the checkpoint had their default value then, and
+        those that have moved since count as what they are called now.
         """
-        younger = _flat_config(json.loads(defaults().to_json()))
-        have = younger | _flat_config(saved["config"])
+        config = json.loads(from_dict(saved["config"]).to_json())
+        have = _flat_config(config)
         have |= _prefixed("data: ", saved["position"])
         want = _flat_config(self._config) | _prefixed("data: ", position)
         changed = [

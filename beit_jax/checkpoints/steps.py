@@ -14,6 +14,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
+from beit_jax.config import upgraded
+
 Tree = Any
 
 COMMITTED = "commit_success.txt"  # is in the directory of every whole step
@@ -96,11 +98,11 @@ def find_step(path: str | pathlib.Path) -> pathlib.Path:
 
 
 def read_config(path: str | pathlib.Path) -> dict[str, Any]:
-    """The config of the run that wrote a checkpoint; reads no arrays."""
+    """The config of the run that wrote a checkpoint, by today's keys; no arrays."""
     step = find_step(path)
     with _reader(step) as manager:
         want = ocp.args.Composite(config=ocp.args.JsonRestore())
-        return manager.restore(int(step.name), args=want)["config"]
+        return upgraded(manager.restore(int(step.name), args=want)["config"])
 
 
 def restore_params(path: str | pathlib.Path) -> Restored:
@@ -127,7 +129,7 @@ def restore_params(path: str | pathlib.Path) -> Restored:
         step,
         state[weights],
         state["model_state"] or {},
-        saved["config"],
+        upgraded(saved["config"]),
         saved["position"],
         saved.get("card", {}),
         int(step.name),

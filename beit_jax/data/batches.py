@@ -13,6 +13,9 @@ from PIL import Image
 
 from beit_jax import lookup
 from beit_jax.data import draws, sources, views
+from beit_jax.data.annotations import ANNOTATIONS
+from beit_jax.data.augmentations import AUGMENTATIONS
+from beit_jax.data.frames import FRAMES
 from beit_jax.data.ledger import Ledger
 from beit_jax.data.ops import decode, masking
 from beit_jax.data.settings import Augment
@@ -21,27 +24,24 @@ Batch = dict[str, np.ndarray]
 Shard = tuple[int, int]  # (host index, host count)
 Spec = dict[str, tuple[tuple[int, ...], np.dtype]]  # name -> shape, dtype of a batch
 
-DTYPES = {
-    "image": np.uint8,
-    "token_image": np.uint8,
-    "mask": np.bool_,
-    "label": np.int32,
-    "labels_2d": np.int32,
-    "boxes": np.float32,
-    "classes": np.int32,
-    "valid": np.bool_,
-    "jitter": np.float32,
-    "erase": np.int32,
-    "erase_seed": np.uint32,
-    "mix": np.float32,
-}
-# What the compiled step augments by.
-TRAIN_ONLY = {"jitter", "erase", "erase_seed", "mix"}
 _CHUNK = 8  # examples that a thread makes in one go
 # About a tenth of the work on an image holds Python's lock: more threads would wait.
 _MAX_THREADS = 16
 _TINY = 2**12  # bytes of an image as stored; two threads halve the speed at 32 px
 _PADDING = -1  # the index of what only fills the last batch
+
+
+def dtypes() -> dict[str, type]:
+    """Name -> dtype of all that data can put in a batch."""
+    made = {"image": np.uint8, "token_image": np.uint8, "mask": np.bool_}
+    for row in (*ANNOTATIONS.values(), *AUGMENTATIONS.values()):
+        made |= row.arrays
+    return made
+
+
+def train_only() -> set[str]:
+    """What the compiled step augments by."""
+    return {name for row in AUGMENTATIONS.values() for name in row.arrays}
 
 
 class Batches:
@@ -66,9 +66,13 @@ class Batches:
         )
         settings = Augment.from_config(config.get("augment", {}))
         self._repeats = settings.repeats
+        frame = "frame" if training else "eval_frame"
+        default = {"name": "random_resized" if training else "centre"}
         self.views = views.Views(
             settings,
             example_spec,
+            lookup.build(FRAMES, config.get(frame, default), f"data.{frame}"),
+            training,
             classes=len(source.info.class_names),
             max_pixels=config.get("max_pixels", decode.MAX_PIXELS),
             apply_exif=config.get("apply_exif", False),
@@ -86,9 +90,9 @@ class Batches:
     @property
     def spec(self) -> Spec:
         forms = {name: form.shape for name, form in self.example_spec.items()}
-        dtypes = {**DTYPES, "weight": np.float32}
+        kinds = {**dtypes(), "weight": np.float32}
         return {
-            name: ((self.batch_size, *shape), np.dtype(dtypes[name]))
+            name: ((self.batch_size, *shape), np.dtype(kinds[name]))
             for name, shape in {**forms, "weight": ()}.items()
         }
 
@@ -101,14 +105,17 @@ class Batches:
 
     def draw(self, counter: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Counters (B,) -> indices (B,) in the source, uniforms (B, K)."""
-        if not self.training:
-            real = counter < self.source.info.num_examples
-            return tf.where(real, counter, _PADDING), tf.zeros([*counter.shape, 0])
         numbers = []
-        for purpose, count in self.views.numbers.items():
-            key = counter // self.batch_size if purpose == "mix" else counter
+        for name, count in self.views.numbers.items():
+            row = AUGMENTATIONS.get(name)
+            key = counter // self.batch_size if row and row.shared else counter
+            purpose = name if self.training else f"eval {name}"
             numbers.append(draws.stream(self.seed, purpose, key)(0, count))
-        index = self.source.order(self.seed, counter // self._repeats)
+        if self.training:
+            index = self.source.order(self.seed, counter // self._repeats)
+        else:
+            real = counter < self.source.info.num_examples
+            index = tf.where(real, counter, _PADDING)
         return index, tf.concat(numbers, axis=-1)
 
     def example(self, index: int, numbers: np.ndarray) -> Batch:
@@ -132,13 +139,11 @@ class Batches:
 
     def _made(self, index: int, numbers: np.ndarray) -> Batch:
         record, image = self._kept.get(index) or self._opened(index)
-        if not self.training:
-            return self.views.eval(record, image)
         u, start = {}, 0
         for purpose, count in self.views.numbers.items():
             u[purpose] = numbers[start : start + count]
             start += count
-        return self.views.train(record, image, u)
+        return self.views.make(record, image, u)
 
     def _opened(self, index: int) -> tuple[sources.Record, Image.Image]:
         """The example and its image, decoded and kept while there is room."""
@@ -238,7 +243,7 @@ def _finished(batch: Batch, parts: list[Future]) -> Batch:
 def _check_spec(example_spec: Mapping[str, Any], info: sources.Info) -> None:
     """Raises ValueError for what data cannot put in a batch, or this source not."""
     for name, form in example_spec.items():
-        want = lookup.lookup(DTYPES, name, "what data can put in a batch")
+        want = lookup.lookup(dtypes(), name, "what data can put in a batch")
         if form.dtype != want:
             raise ValueError(
                 f"{name!r} of the example spec has dtype {form.dtype}; data "

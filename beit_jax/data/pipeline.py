@@ -20,7 +20,8 @@ import PIL
 import tensorflow as tf
 
 from beit_jax.data import sources
-from beit_jax.data.batches import TRAIN_ONLY, Batch, Batches, Shard, Spec
+from beit_jax.data.annotations import stored_fields
+from beit_jax.data.batches import Batch, Batches, Shard, Spec, train_only
 from beit_jax.data.kept import Frozen
 from beit_jax.data.ledger import Ledger
 
@@ -33,7 +34,7 @@ def train_stream(
     Args:
       config: a run's `config.data`.
       example_spec: name -> shape and dtype of one example, as a task declares it:
-        image, and what else of DTYPES it needs.
+        image, and what else of batches.dtypes() it needs.
       seed: of the run.
 
     Raises:
@@ -50,16 +51,16 @@ def eval_stream(
     seed: int,
     source: sources.Source | None = None,
 ) -> "EvalStream":
-    """Every example of `config["eval_source"]` once, in order, centre-cropped.
+    """Every example of `config["eval_source"]` once, in order, not augmented.
 
-    An example's mask is the same in every pass. Other arguments and errors are those of
-    `train_stream`.
+    `config["eval_frame"]` cuts it out; its mask is the same in every pass. Other
+    arguments and errors are those of `train_stream`.
 
     Args:
       source: instead of `config["eval_source"]`.
     """
     source = source or sources.build(config["eval_source"])
-    spec = {k: form for k, form in example_spec.items() if k not in TRAIN_ONLY}
+    spec = {k: form for k, form in example_spec.items() if k not in train_only()}
     plan = Batches(source, config, spec, seed, training=False)
     return EvalStream(plan, (source.info.num_examples - 1) // plan.batch_size + 1)
 
@@ -113,15 +114,13 @@ class EvalStream(_Stream):
         return self._kept[shard].batches()
 
     def _content(self) -> int:
-        """CRC-32 of every stored image: names do not tell of files written anew."""
+        """CRC-32 of all that is stored: names do not tell of files written anew."""
 
         def one(index: int) -> int:
             try:
-                record = self.plan.source.read(index)
+                return crc32_of(self.plan.source.read(index))
             except sources.BadExample:
                 return 0
-            stored = (record.image, record.label_map, record.boxes, record.classes)
-            return functools.reduce(_crc32, stored, 0)
 
         with ThreadPoolExecutor() as threads:
             crcs = list(threads.map(one, range(self.info.num_examples)))
@@ -131,7 +130,11 @@ class EvalStream(_Stream):
         plan = self.plan
         config = dict(plan.config)
         folder = config.pop("eval_cache", "")
-        for other in ("source", "decoded_cache_gib"):  # do not change the pixels
+        for other in (
+            "source",
+            "frame",
+            "decoded_cache_gib",
+        ):  # do not change the pixels
             config.pop(other, None)
         told = [config, plan.spec, plan.seed, self.info, shard, PIL.__version__]
         told.append(self._content() if folder else 0)
@@ -154,6 +157,15 @@ def _plain(value: Any) -> Any:
     return value.to_dict() if hasattr(value, "to_dict") else str(value)
 
 
-def _crc32(start: int, data: bytes | np.ndarray | None) -> int:
-    data = b"" if data is None else data
-    return zlib.crc32(data if isinstance(data, bytes) else data.tobytes(), start)
+def crc32_of(record: sources.Record) -> int:
+    """Of all that makes a difference to a batch."""
+    return functools.reduce(_crc32, map(record.get, stored_fields()), 0)
+
+
+def _crc32(start: int, stored: Any) -> int:
+    """Of bytes, an array, a number, nothing, or several of these."""
+    if isinstance(stored, (list, tuple)):
+        return functools.reduce(_crc32, stored, start)
+    if not isinstance(stored, bytes):
+        stored = b"" if stored is None else np.asarray(stored).tobytes()
+    return zlib.crc32(stored, start)

@@ -1,4 +1,4 @@
-"""What `data.augment` may say: how training varies its images."""
+"""What `data.augment` may say: how training varies its views, and their filters."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,7 +7,6 @@ from beit_jax.data.ops import randaugment
 from beit_jax.data.ops.geometry import FILTERS
 from beit_jax.lookup import nearest
 
-CROPS = ("random_resized", "square", "pad")
 JITTERS = ("image", "view", "device")
 TOKEN_VIEWS = ("image", "first_view")
 
@@ -21,14 +20,6 @@ class Augment(NamedTuple):
     mixing in fine-tuning.
     """
 
-    # "square": as DALL-E's tokenizer was trained, with interpolation="area".
-    # "pad": shift by up to `pad`, for tiny images.
-    crop: str = "random_resized"
-    min_scale: float = 0.08  # of the image's area
-    max_scale: float = 1.0
-    min_ratio: float = 3 / 4  # width / height
-    max_ratio: float = 4 / 3
-    pad: int = 4
     flip: bool = True  # half of the images
     interpolation: str = "bicubic"
     token_interpolation: str = "lanczos"  # BEiT v2: bicubic
@@ -43,7 +34,6 @@ class Augment(NamedTuple):
     mixup: float = 0.0  # alpha
     cutmix: float = 0.0  # alpha
     repeats: int = 1  # views of an image in a row (repeated augmentation)
-    crop_pct: float = 1.0  # evaluation: share of the resized short side that is kept
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Augment":
@@ -59,7 +49,6 @@ class Augment(NamedTuple):
 
     def _check(self) -> None:
         for name, known in {
-            "crop": CROPS,
             "jitter_on": JITTERS,
             "token_view": TOKEN_VIEWS,
             "interpolation": tuple(FILTERS),
@@ -71,13 +60,6 @@ class Augment(NamedTuple):
                     f"data.augment.{name}={value!r} must be one of {', '.join(known)}"
                 )
         for rule, holds in {
-            "0 < min_scale <= max_scale <= 1": 0
-            < self.min_scale
-            <= self.max_scale
-            <= 1,
-            "0 < min_ratio <= max_ratio": 0 < self.min_ratio <= self.max_ratio,
-            "0 < crop_pct <= 1": 0 < self.crop_pct <= 1,
-            "pad >= 0": self.pad >= 0,
             "0 <= jitter <= 1": 0 <= self.jitter <= 1,
             "0 <= erase <= 1": 0 <= self.erase <= 1,
             "mixup >= 0": self.mixup >= 0,

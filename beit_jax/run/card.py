@@ -6,7 +6,9 @@ are told of and not refused: an encoder's positions are resized to them. Keys:
 
   image_size       [height, width] of the model's input
   mean, std        of the pixel space, in [0, 1], channel by channel
-  interpolation, crop_pct, apply_exif   as in `data`: how evaluation cuts an image
+  frame            how evaluation cuts an image: a section as `data.eval_frame`, with
+                   all its settings
+  interpolation, apply_exif   as in `data`
   class_names      in the order of the logits; [] where they are not known
   pool             what of an image the head sees; None where there is no such head
   taps, norm_eps   of the encoder; [] and None where there is none
@@ -20,6 +22,7 @@ from ml_collections import ConfigDict
 from beit_jax import config as config_lib
 from beit_jax import tasks
 from beit_jax.checkpoints.steps import Restored
+from beit_jax.data import frames
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.models.vit import Encoder
 
@@ -49,8 +52,8 @@ def of(config: ConfigDict, task, class_names: Sequence[str]) -> dict[str, Any]:
 
 def _of_data(data: ConfigDict) -> dict[str, Any]:
     return {
+        "frame": frames.complete(data.eval_frame),
         "interpolation": data.augment.interpolation,
-        "crop_pct": data.augment.crop_pct,
         "apply_exif": data.apply_exif,
     }
 
@@ -59,10 +62,13 @@ def of_checkpoint(saved: Restored) -> Card:
     """Its card; what that does not say is made from its config.
 
     Checkpoints from before there were cards say nothing, other projects' only the names
-    of the classes.
+    of the classes. Cards from before there were frames have a crop_pct, of the centre.
     """
     if "image_size" in saved.card:
-        return saved.card
+        card = dict(saved.card)
+        if "crop_pct" in card:
+            card["frame"] = {"name": "centre", "crop_pct": card.pop("crop_pct")}
+        return card
     config = config_lib.from_dict(saved.config)
     return of(config, tasks.build(config), class_names=()) | saved.card
 
@@ -148,7 +154,7 @@ def check_data(saved: Restored, data: ConfigDict) -> None:
     if not card["pool"]:
         # Pre-training sees random parts of images; how much of them an evaluation
         # should see, only a classifier knows.
-        del now["crop_pct"]
+        del now["frame"]
     if wrong := _differences(card, now):
         raise ValueError(
             f"{saved.path} was trained with {wrong}. Set data of the recipe so, or "

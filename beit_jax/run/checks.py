@@ -37,9 +37,6 @@ def unused_settings(
     notes = []
     if config.data.mask and "mask" not in spec:
         notes.append(f"data.mask is not used, {config.task.name} hides nothing")
-    crop = config.data.augment.crop
-    if crop != "random_resized":
-        notes.append(f"data.augment.crop={crop!r} does not use scales and ratios")
     if config.steps is not None and config.epochs is not None:
         notes.append(f"epochs={config.epochs} is not used, steps={config.steps} is")
     asked = config.optim.warmup_steps

@@ -19,6 +19,7 @@ from beit_jax.checkpoints import names
 from beit_jax.checkpoints.foreign.rules import Hints, pair
 from beit_jax.checkpoints.read import restore
 from beit_jax.checkpoints.steps import Restored
+from beit_jax.data.frames import FRAMES
 from beit_jax.data.ops import decode
 from beit_jax.data.settings import Augment
 from beit_jax.data.sources import BadExample, Record
@@ -46,8 +47,10 @@ class Preprocess:
     def __init__(self, card: card_lib.Card):
         form = jax.ShapeDtypeStruct((*card["image_size"], 3), jnp.uint8)
         self._views = Views(
-            Augment(interpolation=card["interpolation"], crop_pct=card["crop_pct"]),
+            Augment(interpolation=card["interpolation"]),
             {"image": form},
+            lookup.build(FRAMES, card["frame"], "the card's frame"),
+            training=False,
             apply_exif=card["apply_exif"],
         )
         self._exif = card["apply_exif"]
@@ -72,8 +75,7 @@ class Preprocess:
         if isinstance(image, (str, pathlib.Path)):
             path = pathlib.Path(image).expanduser()
             try:
-                record = Record(path.read_bytes())
-                return self._views.eval(record, self._views.open(record))["image"]
+                return self._cut(self._views.open(Record(path.read_bytes())))
             except (BadExample, OSError) as error:
                 raise ValueError(f"{path} cannot be used: {error}") from error
         if isinstance(image, np.ndarray):
@@ -85,8 +87,10 @@ class Preprocess:
             image = Image.fromarray(image)
         if not isinstance(image, Image.Image):
             raise ValueError(f"an image is a path, of PIL or an array, not {image!r}")
-        upright = decode.upright(image) if self._exif else image
-        return self._views.eval(Record(b""), upright)["image"]
+        return self._cut(decode.upright(image) if self._exif else image)
+
+    def _cut(self, image: Image.Image) -> np.ndarray:
+        return self._views.make(Record(b""), image, self._views.middle)["image"]
 
 
 class Loaded(NamedTuple):

@@ -1,5 +1,6 @@
 """What is kept, what is found, and what happens to checkpoints that are broken."""
 
+import json
 import re
 import shutil
 
@@ -12,9 +13,10 @@ from beit_jax.checkpoints import steps
 from beit_jax.checkpoints.keeper import Checkpointer
 from beit_jax.run.state import TrainState
 from tests import tiny
+from tests.test_moved import older
 
 POSITION = {"examples": 20}
-CARD = {"crop_pct": 0.875, "class_names": ["ant", "bee"]}
+CARD = {"frame": {"name": "whole"}, "class_names": ["ant", "bee"]}
 DEVICE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
 
@@ -178,6 +180,31 @@ def test_a_key_younger_than_the_checkpoint_had_its_default(tmp_path):
     with Checkpointer(tmp_path, other, CARD) as run, pytest.raises(ValueError) as error:
         restored(run)
     assert words in str(error.value)
+
+
+class Saved(dict):
+    """A config as an earlier version saved it: plain data that knows its JSON."""
+
+    checkpoint = tiny.config("classify").checkpoint
+
+    def to_json(self) -> str:
+        return json.dumps(self)
+
+
+def test_a_run_goes_on_that_was_begun_before_its_keys_moved(tmp_path):
+    before = Saved(older(tiny.config("classify"), min_scale=0.3, crop_pct=0.875))
+    with Checkpointer(tmp_path, before, CARD) as run:
+        run.save(1, state(1), POSITION | {"step": 1})
+    crop = {"data__eval_frame__crop_pct": 0.875}
+    same = tiny.config("classify", data__frame__min_scale=0.3, **crop)
+    with Checkpointer(tmp_path, same, CARD) as run:
+        assert restored(run)[1] == []
+    words = "data.frame.min_scale=0.3, this run has 0.08"
+    other = tiny.config("classify", **crop)
+    with Checkpointer(tmp_path, other, CARD) as run, pytest.raises(ValueError) as error:
+        restored(run)
+    assert words in str(error.value)
+    assert steps.restore_params(tmp_path).config["data"]["frame"]["min_scale"] == 0.3
 
 
 def test_the_card_is_kept(tmp_path):

@@ -128,7 +128,7 @@ def test_the_card_of_a_file_is_complete(foreign):
         "image_size": [32, 32],
         "pool": "mean",
         "class_names": [],
-        "crop_pct": 0.875,
+        "frame": {"name": "centre", "crop_pct": 0.875},
     }
     assert {key: made[key] for key in want} == want
 

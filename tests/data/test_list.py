@@ -133,6 +133,24 @@ def test_the_digest_is_of_names_labels_and_order(tree):
     assert len(others | {one}) == 4
 
 
+def test_masks_are_read_for_every_box(tree):
+    boxes = [[0, 1.5, 4, 5], [2, 2, 3, 3]]
+    made = build(write_jsonl(tree, {"image": A, "boxes": boxes, "masks": [B, C]}))
+    assert made.read(0).masks == [png(110), png(121)]
+    other = build(write_jsonl(tree, {"image": A, "boxes": boxes, "masks": [C, B]}))
+    assert made.info.digest != other.info.digest
+    lost = {"image": A, "boxes": boxes, "masks": [B, "lost.png"]}
+    with pytest.raises(ValueError, match="lost.png"):
+        build(write_jsonl(tree, lost)).read(0)
+
+
+def test_digests_are_those_of_before_there_were_masks(tree):
+    """A run goes on with the list that it was begun on."""
+    boxes = {"boxes": [[0, 0, 1, 3]], "classes": ["cat"]}
+    path = write_jsonl(tree, {"image": A, **boxes}, {"image": B, **boxes})
+    assert build(path).info.digest == 3944205925
+
+
 def test_the_digest_is_of_boxes_too(tree):
     def digest(right):
         return build(write_jsonl(tree, {"image": A, "boxes": [[0, 0, 1, right]]})).info
@@ -216,6 +234,7 @@ def test_labels_beyond_the_class_names_are_refused(tree, label, message):
         ({"image": A, "boxes": 4}, "boxes 4 are not"),
         ({"image": A, "boxes": [[0, 0, 1, 1]], "classes": []}, "one for each of 1"),
         ({"image": A, "classes": [1]}, "one for each of 0 boxes"),
+        ({"image": A, "masks": [B]}, "must be a path for each of 0 boxes"),
         ({"image": A, "boxes": [[0, 0, 1, 1]], "classes": [None]}, "must not be null"),
     ],
 )

@@ -15,7 +15,7 @@ from beit_jax.data.sources import synthetic
 def spec_of(**shapes):
     return {
         name: SimpleNamespace(
-            shape=shape, dtype=np.dtype(batches.DTYPES.get(name, "u1"))
+            shape=shape, dtype=np.dtype(batches.dtypes().get(name, "u1"))
         )
         for name, shape in shapes.items()
     }
@@ -51,7 +51,8 @@ def config_of(source, **changes):
         "batch_size": 4,
         "source": source,
         "eval_source": source,
-        "augment": {"min_scale": 0.3, "flip": True},
+        "frame": {"name": "random_resized", "min_scale": 0.3},
+        "augment": {"flip": True},
         "mask": {"name": "blockwise", "max_patches": 6, "min_block": 2},
         **changes,
     }
@@ -238,7 +239,7 @@ def test_an_error_of_other_code_passes_as_it_is(monkeypatch):
 
 def test_repeated_augmentation_shows_each_image_so_often_in_a_row():
     source = {"name": "synthetic", "num_examples": 10, "num_classes": 10, "size": 20}
-    config = config_of(source, batch_size=6, augment={"min_scale": 0.3, "repeats": 3})
+    config = config_of(source, batch_size=6, augment={"repeats": 3})
     batches = take(pipeline.train_stream(config, SPEC, seed=0).batches(), 5)
     labels = np.concatenate([b["label"] for b in batches]).reshape(10, 3)
     assert (labels == labels[:, :1]).all()
@@ -259,6 +260,18 @@ def test_evaluation_is_not_augmented():
     spec = SPEC | spec_of(mix=(5,), erase=(4,), erase_seed=(), jitter=(3, 2))
     stream = pipeline.eval_stream(config_of({"name": "synthetic"}), spec, seed=0)
     assert stream.spec.keys() == {*SPEC, "weight"}
+
+
+def test_an_evaluation_of_random_parts_is_the_same_in_every_pass():
+    """And other parts than training sees, of every example another."""
+    frame = {"name": "random_resized", "min_scale": 0.1, "max_scale": 0.2}
+    one = {"name": "synthetic", "num_examples": 1, "size": 20}
+    config = config_of(one, batch_size=1, eval_frame=frame, frame=frame)
+    config["augment"] = {"flip": False}
+    passes = [next(pipeline.eval_stream(config, SPEC, 0).batches()) for _ in range(2)]
+    assert_same(passes[:1], passes[1:])
+    seen = next(pipeline.train_stream(config, SPEC, seed=0).batches())
+    assert (seen["image"] != passes[0]["image"]).any()
 
 
 def test_decoded_images_may_be_kept(folder, monkeypatch):

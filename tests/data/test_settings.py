@@ -3,24 +3,21 @@
 import pytest
 
 from beit_jax import config
+from beit_jax.data import frames
 from beit_jax.data.settings import Augment
 
 
 def test_a_config_has_every_setting_with_its_default():
-    assert Augment.from_config(config.defaults().data.augment) == Augment()
+    data = config.defaults().data
+    assert Augment.from_config(data.augment) == Augment()
+    for section in (data.frame, data.eval_frame):
+        assert frames.complete({"name": section.name}) == section.to_dict()
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"min_scal": 0.5}, "no setting 'min_scal'; did you mean 'min_scale'"),
-        ({"min_scale": 0.9, "max_scale": 0.5}, "min_scale <= max_scale"),
-        ({"min_ratio": 0.0}, "0 < min_ratio"),
-        ({"crop_pct": 1.5}, "crop_pct <= 1"),
-        (
-            {"crop": "random"},
-            "crop='random' must be one of random_resized, square",
-        ),
+        ({"flipp": True}, "no setting 'flipp'; did you mean 'flip'"),
         (
             {"interpolation": "cubic"},
             "interpolation='cubic' must be one of area, bil",

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
+from beit_jax import lookup
+from beit_jax.data import frames
+from beit_jax.data.frame import Frame
 from beit_jax.data.ops import colour, decode, geometry, randaugment
 from beit_jax.data.ops.geometry import Box
 from beit_jax.data.settings import Augment
@@ -14,21 +17,22 @@ from beit_jax.data.views import Views
 from tests.data import corpus
 
 DTYPES = {"label": np.int32, "labels_2d": np.int32, "boxes": np.float32}
-SETTINGS = {"min_scale": 0.3}
+FRAME = {"name": "random_resized", "min_scale": 0.3}
 PHOTOGRAPH = Image.fromarray(
     np.random.RandomState(3).randint(0, 256, (9, 12, 3)).astype(np.uint8)
 ).resize((120, 90), Image.Resampling.BICUBIC)
 RECORD = Record(corpus.encoded(PHOTOGRAPH, "PNG"), label=2)
 
 
-def make(settings=(), classes=0, shapes=(), **options):
+def make(settings=(), shapes=(), frame=FRAME, training=True, **options):
     shapes = {"image": (32, 32, 3), "token_image": (16, 16, 3), **dict(shapes)}
     spec = {
         name: types.SimpleNamespace(shape=shape, dtype=np.dtype(DTYPES.get(name, "u1")))
         for name, shape in shapes.items()
     }
-    settings = Augment.from_config(SETTINGS | dict(settings))
-    return Views(settings, spec, classes, **options)
+    framing = lookup.build(frames.FRAMES, frame, "data.frame")
+    settings = Augment.from_config(dict(settings))
+    return Views(settings, spec, framing, training, **options)
 
 
 def uniforms(views, seed=0, **given):
@@ -37,7 +41,7 @@ def uniforms(views, seed=0, **given):
 
 
 def shown(views, record=RECORD, seed=0, **given):
-    return views.train(record, views.open(record), uniforms(views, seed, **given))
+    return views.make(record, views.open(record), uniforms(views, seed, **given))
 
 
 def official_order(u, strength=0.4):
@@ -146,18 +150,19 @@ def test_erasing_and_mixing_are_shipped_as_parameters():
 
 
 def test_tiny_images_are_shifted_in_black_padding():
-    views = make({"crop": "pad", "pad": 4, "flip": False})
+    views = make({"flip": False}, frame={"name": "pad", "pad": 4})
     pixels = np.full((32, 32, 3), 200, np.uint8)
-    made = shown(views, Record(pixels), crop=np.zeros(40))["image"]
+    made = shown(views, Record(pixels), crop=np.zeros(2))["image"]
     assert (made[:4] == 0).all() and (made[:, :4] == 0).all()
     assert (made[4:, 4:] == 200).all()
-    with pytest.raises(BadExample, match="20x40; data.augment.crop='pad' needs 24x24"):
+    with pytest.raises(BadExample, match="20x40; frame 'pad' .* needs 24x24"):
         shown(views, Record(pixels[:20].repeat(2, 1)[:, :40]))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_square_views_are_dalles_box_averaged_over_areas(seed):
-    views = make({"crop": "square", "interpolation": "area", "flip": False})
+    settings = {"interpolation": "area", "flip": False}
+    views = make(settings, frame={"name": "square"})
     u = uniforms(views, seed)
     top, left, side, _ = geometry.square_box(u["crop"], 90, 120, 32)
     cut = PHOTOGRAPH.crop((left, top, left + side, top + side))
@@ -165,17 +170,36 @@ def test_square_views_are_dalles_box_averaged_over_areas(seed):
     np.testing.assert_array_equal(shown(views, **u)["image"], want)
 
 
+def test_square_views_of_another_shape_are_refused_before_any_work():
+    with pytest.raises(ValueError, match="square views, not 32x24; use 'random_res"):
+        make(shapes={"image": (32, 24, 3)}, frame={"name": "square"})
+
+
+def test_any_frame_may_train_or_evaluate():
+    """A drawn one shows the same box at every size, and the same in every pass."""
+    ramp = np.zeros((64, 64, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = np.arange(64)[:, None] * 4, np.arange(64) * 4
+    for name in frames.FRAMES:
+        frame = {"name": name} | ({"pad": 2} if name == "pad" else {})
+        for training in (False, True):
+            views = make(frame=frame, training=training)
+            assert views.numbers.keys() == {"crop", *(["flip"] if training else [])}
+            made = shown(views, Record(ramp), 1)
+            halved = made["image"].reshape(16, 2, 16, 2, 3).mean((1, 3))
+            inner = np.abs(halved - made["token_image"])[3:-3, 3:-3]
+            assert np.median(inner) <= 4, name  # one pixel of the image
+
+
 @pytest.mark.parametrize("pct", [1.0, 0.875])
 def test_evaluation_views_are_centre_cuts(pct):
-    views = make({"crop_pct": pct})
-    made = views.eval(RECORD, views.open(RECORD))
+    views = make(frame={"name": "centre", "crop_pct": pct}, training=False)
+    made = shown(views)
     for name, size, resample in (
         ("image", 32, "bicubic"),
         ("token_image", 16, "lanczos"),
     ):
-        want = geometry.centre_cut(
-            PHOTOGRAPH, (size, size), geometry.FILTERS[resample], pct
-        )
+        frame = frames.Centre(pct)(None, (90, 120), (size, size))
+        want = frame.image(PHOTOGRAPH, geometry.FILTERS[resample])
         np.testing.assert_array_equal(made[name], want)
 
 
@@ -186,20 +210,18 @@ def coordinates():
     return labels, np.array([[20, 30, 50, 90]], np.float32)
 
 
-@pytest.mark.parametrize("train", [True, False])
-def test_label_maps_and_boxes_follow_the_image(train):
+@pytest.mark.parametrize("frame", [FRAME | {"min_scale": 0.8}, {"name": "centre"}])
+@pytest.mark.parametrize("training", [True, False])
+def test_label_maps_and_boxes_follow_the_image(frame, training):
     """Where the image is red, the label is 200 and the box lies."""
     labels, boxes = coordinates()
     image = np.zeros((90, 120, 3), np.uint8)
     image[labels == 200, 0] = 255
     record = Record(image, 0, labels, boxes, np.array([7], np.int32))
     shapes = {"labels_2d": (32, 32), "boxes": (3, 4), "classes": (3,), "valid": (3,)}
-    views = make({"min_scale": 0.8}, shapes=shapes)
+    views = make(shapes=shapes, frame=frame, training=training)
     for seed in range(4):
-        opened = views.open(record)
-        made = views.eval(record, opened)
-        if train:
-            made = views.train(record, opened, uniforms(views, seed))
+        made = shown(views, record, seed)
         red = made["image"][..., 0] > 128
         assert ((made["labels_2d"] == 200) != red).mean() < 0.06
         np.testing.assert_array_equal(made["valid"], [True, False, False])
@@ -249,7 +271,8 @@ def test_large_jpegs_may_be_decoded_smaller():
     difference = np.abs(exact["image"].astype(int) - fast["image"])
     assert 0 < difference.mean() < 3
     image = decode.open_image(record.image)
-    make(dct_scaled=True)._decode(image, Box(0, 0, 900, 1200))
+    everything = Frame((900, 1200), (900, 1200), Box(0, 0, 900, 1200), (32, 32))
+    make(dct_scaled=True)._decoded(image, everything)
     assert image.size == (150, 113)
 
 
@@ -266,10 +289,10 @@ def test_labels_of_pixels_refuse_what_they_would_not_follow(name):
 
 
 def test_jitter_of_the_image_leaves_the_padding_black():
-    settings = {"crop": "pad", "pad": 4, "flip": False, "jitter": 1.0}
+    views = make({"flip": False, "jitter": 1.0}, frame={"name": "pad", "pad": 4})
     jitter = np.array([0.5, 0.1, 0.5, 0.0])  # contrast to a fifth: black turns grey
     pixels = np.full((32, 32, 3), 200, np.uint8)
-    made = shown(make(settings), Record(pixels), crop=np.zeros(40), jitter=jitter)
+    made = shown(views, Record(pixels), crop=np.zeros(2), jitter=jitter)
     assert (made["image"][:4] == 0).all() and (made["image"][4:, 4:] > 0).all()
 
 

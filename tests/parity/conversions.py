@@ -31,20 +31,25 @@ FAMILIES = {  # by the kinds of cases
     "dvae_encoder": "dVAE's encoder",
 }
 POOLS = ("mean", "cls")
+# Of evaluation, in the section `data`: the middle 56 of 64 pixels, and another filter.
+CROPPING = {
+    "augment": {"interpolation": "bilinear"},
+    "eval_frame": {"name": "centre", "crop_pct": 0.875},
+}
 AUTO = "AutoModelForImageClassification"
 SETTINGS = ("dim", "depth", "heads", "patch_size", "mlp_ratio", "qkv_bias")
 SETTINGS += ("layer_scale", "norm_eps", "abs_pos_embed", "rel_pos_bias")
 
 
-def checkpoint(case: Case, pixels: str = "imagenet", **augment) -> Restored:
+def checkpoint(case: Case, pixels: str = "imagenet", **data) -> Restored:
     """The random network of a case as one of ours, with all that one has.
 
     Args:
-      augment: the section `data.augment` of its config.
+      data: of the section `data` of its config.
     """
     whole = _tokenizer if case.kind.startswith("dvae") else _beit
     sections = whole(case, pixels)
-    sections["data"] = sections.get("data", {}) | {"augment": augment}
+    sections["data"] = sections.get("data", {}) | data
     config = config_lib.new(epochs=0.0, **sections)
     class_names = [f"thing {i}" for i in range(case.outputs)]
     return Restored(

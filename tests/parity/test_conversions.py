@@ -110,7 +110,7 @@ def test_an_official_file_comes_back_byte_for_byte(tmp_path):
     [
         (CASES["mean_per_block"], {}),
         (CASES["mim_shared"], {"pixels": "half"}),
-        (CROPPED, {"interpolation": "bilinear", "crop_pct": 0.875}),
+        (CROPPED, conversions.CROPPING),
     ],
     ids=["classifier", "pre-training", "cropped"],
 )
@@ -123,7 +123,8 @@ def test_their_image_processor_shows_what_our_evaluation_does(case, settings, tm
     folder, own = tmp_path / "hf", tmp_path / "own.safetensors"
     write.write(saved, folder, "hf")
     write.write(saved, own, "safetensors")
-    side = round(case.image[0] / settings.get("crop_pct", 1.0))  # nothing is resized
+    share = settings.get("eval_frame", {}).get("crop_pct", 1.0)
+    side = round(case.image[0] / share)  # nothing is resized
     image = np.random.default_rng(1).integers(0, 256, (side, side, 3), np.uint8)
     theirs = AutoImageProcessor.from_pretrained(folder)
     assert type(theirs).__name__.startswith("BeitImageProcessor")

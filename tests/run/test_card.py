@@ -1,10 +1,12 @@
 """What a checkpoint tells of the images that it wants, and what it refuses."""
 
 import json
+import pathlib
 
 import pytest
 
 from beit_jax import tasks
+from beit_jax.checkpoints.steps import Restored
 from beit_jax.run import card
 from tests import tiny
 
@@ -18,13 +20,15 @@ def of(task="classify", **changes):
 
 
 def test_a_card_says_all_that_the_encoder_and_its_images_need():
-    made = of(model__pixels="imagenet", data__augment__crop_pct=0.875, task__pool="cls")
+    made = of(
+        model__pixels="imagenet", data__eval_frame__crop_pct=0.875, task__pool="cls"
+    )
     assert made == {
         "image_size": [32, 32],
         "mean": [0.485, 0.456, 0.406],
         "std": [0.229, 0.224, 0.225],
         "interpolation": "bicubic",
-        "crop_pct": 0.875,
+        "frame": {"name": "centre", "crop_pct": 0.875},
         "apply_exif": False,
         "class_names": list(NAMES),
         "pool": "cls",
@@ -44,7 +48,10 @@ def test_tasks_without_labels_have_no_classes(task):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"data__augment__crop_pct": 0.5}, "crop_pct=1.0, the recipe has 0.5"),
+        (
+            {"data__eval_frame__crop_pct": 0.5},
+            "frame={'name': 'centre', 'crop_pct': 1.0}, the recipe has {",
+        ),
         ({"model__pixels": "unit"}, "mean=[0.5, 0.5, 0.5], the recipe has [0.0"),
         ({"data__apply_exif": True}, "apply_exif=False, the recipe has True"),
         ({"data__augment__interpolation": "bilinear"}, "interpolation='bicubic'"),
@@ -76,3 +83,21 @@ def test_another_size_is_said():
     (note,) = card.check(of(), of(model__image_size=48), HERE)
     assert note == f"{HERE} was trained on 32x32 px and now sees 48x48 px"
     assert card.check(of(), of(), HERE) == []
+
+
+def test_a_card_from_before_there_were_frames_is_understood():
+    """It said how much of the resized image the centre shows."""
+    made = of(data__eval_frame__crop_pct=0.875)
+    before = {name: value for name, value in made.items() if name != "frame"}
+    saved = Restored(pathlib.Path("old"), {}, {}, {}, {}, before | {"crop_pct": 0.875})
+    assert card.of_checkpoint(saved) == made
+    assert saved.card["crop_pct"] == 0.875
+
+
+def test_settings_that_are_left_to_their_defaults_make_no_difference():
+    said, unsaid = (
+        of(data__eval_frame={"name": "whole", **crop})
+        for crop in ({"crop_pct": 1.0}, {})
+    )
+    assert card.check(said, unsaid, HERE) == []
+    assert unsaid["frame"] == {"name": "whole", "crop_pct": 1.0}

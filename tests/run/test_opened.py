@@ -21,7 +21,7 @@ from tests.tasks import runs
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 NAMES = ("ant", "bee", "cat", "dog")
-PREPARED = {"model__pixels": "imagenet", "data__augment__crop_pct": 0.875}
+PREPARED = {"model__pixels": "imagenet", "data__eval_frame__crop_pct": 0.875}
 
 
 def save(path, config, drop: tuple[str, ...] = ()):

@@ -233,8 +233,8 @@ def test_pretraining_learns_a_few_images_by_heart(tmp_path):
     """To a tenth of the loss of guessing, ln V."""
     model = tiny.ENCODER | {"dim": 96, "depth": 3, "drop_path": 0.0}
     config = tiny.config("pretrain", model=model, optim__accumulate=1)
-    whole = {"min_scale": 1.0, "min_ratio": 1.0, "max_ratio": 1.0, "flip": False}
-    config.data.augment.update(whole)
+    config.data.frame.update({"min_scale": 1.0, "min_ratio": 1.0, "max_ratio": 1.0})
+    config.data.augment.flip = False
     config.data.source.num_examples = config.data.batch_size = 64
     config.steps, config.optim.lr, config.optim.warmup_steps = 900, 3e-3, 20
     config.optim.weight_decay = 0.0

@@ -61,12 +61,15 @@ def understand(found: Found, dialect: str, hints: Hints) -> Understood:
         raise type(error)(f"{found.path}: {error}") from error
     model["pixels"] = seen.pixels
     grid = [side // model["patch_size"] for side in size]
-    data = {"interpolation": seen.interpolation, "crop_pct": seen.crop_pct}
+    data = {
+        "augment": {"interpolation": seen.interpolation},
+        "eval_frame": {"name": "centre", "crop_pct": seen.crop_pct},
+    }
     sections = {
         "epochs": 0.0,
         "task": _task(shapes, notes),
         "model": model,
-        "data": {"augment": data},
+        "data": data,
     }
     if sections["task"]["name"] == "pretrain":
         hidden = max(1, int(0.4 * math.prod(grid)))

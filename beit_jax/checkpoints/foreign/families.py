@@ -120,6 +120,7 @@ def _own(found: Found) -> Restored:
     try:
         said = json.loads(found.texts["metadata"][OWN])
         parts = {name: said[name] for name in OWN_PARTS}
+        parts["config"] = config_lib.upgraded(parts["config"])
         step = int(parts["position"]["step"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

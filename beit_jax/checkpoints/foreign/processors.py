@@ -107,12 +107,13 @@ def to_processor(
     height, width = card["image_size"]
     numbers = {name: number for number, name in FILTERS.items()}
     crop = {"height": height, "width": width}
-    size = {side: round(length / card["crop_pct"]) for side, length in crop.items()}
+    crop_pct = card["frame"]["crop_pct"]
+    size = {side: round(length / crop_pct) for side, length in crop.items()}
     processor = {
         "image_processor_type": "BeitImageProcessor",
         "do_resize": True,
         "size": size,
-        "do_center_crop": card["crop_pct"] < 1,
+        "do_center_crop": crop_pct < 1,
         "crop_size": crop,
         "resample": numbers[card["interpolation"]],
         "do_rescale": True,

@@ -5,6 +5,7 @@ bit, and it lets other threads run meanwhile.
 """
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -98,6 +99,26 @@ def to_labels(data: bytes | np.ndarray, size: tuple[int, int]) -> Image.Image:
         return Image.fromarray(np.asarray(labels).astype(np.uint8))
     except Exception as error:  # as in to_rgb
         raise BadExample(f"the label map cannot be decoded: {error}") from error
+
+
+def to_masks(data: np.ndarray | Sequence[bytes], size: tuple[int, int]) -> np.ndarray:
+    """Masks of objects, encoded or plain -> (M, H, W) uint8, 1 where the object is.
+
+    Args:
+      size: width and height of the image that the masks belong to.
+
+    Raises:
+      BadExample: as `to_labels`.
+    """
+    if not isinstance(data, np.ndarray):
+        data = [np.asarray(to_labels(mask, size)) for mask in data]
+        data = np.array(data, np.uint8).reshape(-1, *size[::-1])
+    if data.ndim != 3 or data.shape[1:] != size[::-1]:
+        raise BadExample(
+            f"the masks of shape {data.shape} must be (M, H, W), its image is "
+            f"{size[0]}x{size[1]} (width x height)"
+        )
+    return (data != 0).astype(np.uint8)
 
 
 def _array_labels(labels: np.ndarray) -> Image.Image:

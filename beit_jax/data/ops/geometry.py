@@ -1,4 +1,4 @@
-"""Where a view lies in its image, and how image, labels and boxes are brought there.
+"""Boxes in an image: random ones, their pixels, and checks of objects' boxes.
 
 Sizes are (height, width), boxes top, left, height, width; all in pixels.
 """
@@ -13,9 +13,8 @@ from beit_jax.data.sources import BadExample
 
 TRIES = 10  # random boxes drawn before the centre is taken
 BOX_NUMBERS = 4 * TRIES
-IGNORED_LABEL = 255  # where a label map has no pixel
-NEAREST = Image.Resampling.NEAREST
-_HUGE = 2**26  # pixels that no resized image should have
+
+Size = tuple[int, int]
 
 FILTERS = {
     "area": Image.Resampling.BOX,
@@ -92,50 +91,36 @@ def square_box(
     return Box(top, left, inner, inner)
 
 
-def padded_box(
-    u: np.ndarray, height: int, width: int, size: tuple[int, int], pad: int
-) -> Box:
+def padded_box(u: np.ndarray, height: int, width: int, size: Size, pad: int) -> Box:
     """A random box of `size` in the image with `pad` pixels around it (u: (2,))."""
     top = int(u[0] * (height + 2 * pad - size[0] + 1)) - pad
     left = int(u[1] * (width + 2 * pad - size[1] + 1)) - pad
     return Box(top, left, *size)
 
 
-def crop(image: Image.Image, box: Box) -> Image.Image:
-    """The box's pixels; black beyond the image."""
-    whole = (0, 0, image.height, image.width)
-    return image if box == whole else image.crop(_corners(box))
-
-
-def resize(
-    image: Image.Image, size: tuple[int, int], resample: Image.Resampling
+def crop(
+    image: Image.Image, box: Box, beyond: int | tuple[int, ...] = 0
 ) -> Image.Image:
+    """The box's pixels; of the value `beyond` where it reaches beyond the image."""
+    if box == (0, 0, image.height, image.width):
+        return image
+    if lies_in(box, (image.height, image.width)) or not np.any(beyond):
+        return image.crop(corners(box))  # black beyond
+    top, left, height, width = box
+    canvas = Image.new(image.mode, (width, height), beyond)
+    canvas.paste(image, (-left, -top))
+    return canvas
+
+
+def lies_in(box: Box, size: Size) -> bool:
+    """Whether no part of the box is beyond an image of that size."""
+    left, top, right, bottom = corners(box)
+    return min(left, top) >= 0 and bottom <= size[0] and right <= size[1]
+
+
+def resize(image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
     """To height and width, with antialiasing."""
     return image if image.size == size[::-1] else image.resize(size[::-1], resample)
-
-
-def cut_labels(labels: Image.Image, box: Box, size: tuple[int, int]) -> Image.Image:
-    """As crop and resize, taking the nearest pixel; IGNORED_LABEL beyond the image."""
-    frame = Image.new("L", (box.width, box.height), IGNORED_LABEL)
-    frame.paste(labels, (-box.left, -box.top))
-    return frame.resize(size[::-1], NEAREST)
-
-
-def move_boxes(
-    boxes: np.ndarray, box: Box, size: tuple[int, int], flip: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Objects' boxes (M, 4) top, left, bottom, right into a view.
-
-    Returns:
-      The boxes (M, 4) float32, clipped to the view; (M,) bool, whether any of it is
-      left to see.
-    """
-    zoom = np.tile([size[0] / box.height, size[1] / box.width], 2)
-    moved = (boxes - np.tile([box.top, box.left], 2)) * zoom
-    if flip:
-        moved[:, [1, 3]] = size[1] - moved[:, [3, 1]]
-    moved = np.clip(moved, 0, np.tile(size, 2)).astype(np.float32)
-    return moved, (moved[:, 2] > moved[:, 0]) & (moved[:, 3] > moved[:, 1])
 
 
 def check_boxes(boxes: np.ndarray, whole: tuple[int, int]) -> None:
@@ -156,45 +141,7 @@ def check_boxes(boxes: np.ndarray, whole: tuple[int, int]) -> None:
         )
 
 
-def centre_cut(
-    image: Image.Image,
-    size: tuple[int, int],
-    resample: Image.Resampling,
-    crop_pct: float = 1.0,
-) -> Image.Image:
-    """Resizes until `int(size / crop_pct)` is just covered, then cuts out the centre.
-
-    torchvision's Resize and CenterCrop, to the last bit. Only an image so thin that
-    the resized one would be huge is cut and resized in one go, which can differ by
-    one level.
-    """
-    (height, width), (top, left) = _centre(image.size, size, crop_pct)
-    if height * width > _HUGE:
-        box = centre_box(image.size, size, crop_pct)
-        return image.resize(size[::-1], resample, box=_corners(box))
-    image = resize(image, (height, width), resample)
-    return crop(image, Box(top, left, *size))
-
-
-def centre_box(whole: tuple[int, int], size: tuple[int, int], crop_pct: float) -> Box:
-    """What `centre_cut` shows of an image of that width and height, in fractions."""
-    (height, width), (top, left) = _centre(whole, size, crop_pct)
-    down, across = whole[1] / height, whole[0] / width
-    return Box(top * down, left * across, size[0] * down, size[1] * across)
-
-
-def _centre(whole: tuple[int, int], size: tuple[int, int], crop_pct: float):
-    """Height and width of the resized image; top and left of the crop in it."""
-    given = whole[::-1]
-    zoom = max(int(s / crop_pct) / g for s, g in zip(size, given, strict=True))
-    # The small addend undoes the rounding error of an exact fit.
-    resized = tuple(int(side * zoom + 1e-6) for side in given)
-    # torchvision's CenterCrop: the odd pixel goes by Python's round.
-    start = tuple(round((r - s) / 2) for r, s in zip(resized, size, strict=True))
-    return resized, start
-
-
-def _corners(box: Box) -> tuple[int, int, int, int]:
+def corners(box: Box) -> tuple[int, int, int, int]:
     """In Pillow's order: left, top, right, bottom."""
     top, left, height, width = box
     return left, top, left + width, top + height

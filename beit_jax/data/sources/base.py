@@ -1,8 +1,9 @@
 """What a source of examples is: facts about it, and examples read by index."""
 
 import zlib
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -44,6 +45,9 @@ class Record(NamedTuple):
       label_map: an encoded image of one channel, or (H, W) integers.
       boxes: (M, 4) float32 top, left, bottom, right in pixels.
       classes: (M,) int32, those of the boxes.
+      masks: of the boxes' objects, (M, H, W) uint8 or bool, or M encoded images of one
+        channel; what is not 0 belongs to the object.
+      more: name -> array or bytes of what else a source stores.
     """
 
     image: bytes | np.ndarray
@@ -51,6 +55,12 @@ class Record(NamedTuple):
     label_map: bytes | np.ndarray | None = None
     boxes: np.ndarray | None = None
     classes: np.ndarray | None = None
+    masks: np.ndarray | Sequence[bytes] | None = None
+    more: Mapping[str, Any] = MappingProxyType({})
+
+    def get(self, field: str) -> Any:
+        """A field by its name, those in `more` too; None if there is none."""
+        return getattr(self, field) if field in self._fields else self.more.get(field)
 
 
 class Source:

@@ -22,6 +22,7 @@ class Row(NamedTuple):
     label_map: str | None = None
     boxes: list[list[float]] | None = None
     classes: list[int | str] | None = None
+    masks: list[str] | None = None
 
 
 class Problems:
@@ -85,7 +86,7 @@ def _csv_lines(
     if "image" not in header:
         problems.add(1, f"no column 'image'; the header has {', '.join(header)}")
         return
-    for name in ("boxes", "classes"):
+    for name in ("boxes", "classes", "masks"):
         if name in header:
             problems.add(1, f"a .csv cannot hold {name}; make it a .jsonl")
             return
@@ -130,6 +131,7 @@ def _row(line: int, fields: Mapping[str, Any], root: str) -> Row:
         _path("label_map", fields.get("label_map"), root),
         boxes,
         _box_classes(fields.get("classes"), boxes),
+        _masks(fields.get("masks"), boxes, root),
     )
 
 
@@ -147,6 +149,16 @@ def _path(key: str, value: Any, root: str) -> str | None:
         raise ValueError(
             f"{key} {error}; paths must lie below root={root!r}: set another root"
         ) from error
+
+
+def _masks(value: Any, boxes: Sequence | None, root: str) -> list[str] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != len(boxes or ()) or None in value:
+        raise ValueError(
+            f"masks {value!r} must be a path for each of {len(boxes or ())} boxes"
+        )
+    return [_path("mask", path, root) for path in value]
 
 
 def _label(value: Any) -> int | str | None:
@@ -195,7 +207,7 @@ def _check_complete(rows: Sequence[Row], problems: Problems) -> None:
     """A key on some lines and not on others is a mistake, not a label of 0."""
     has: dict[str, Callable[[Row], bool]] = {
         key: lambda row, key=key: getattr(row, key) is not None
-        for key in ("label", "label_map", "boxes", "classes")
+        for key in ("label", "label_map", "boxes", "classes", "masks")
     }
     for key, present in has.items():
         if any(map(present, rows)):

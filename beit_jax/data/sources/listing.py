@@ -24,6 +24,8 @@ class Listing(Source):
       label_map: path below `root` of an image that holds a class in each pixel.
       boxes: in JSON, [[top, left, bottom, right], ...] in pixels.
       classes: in JSON, the boxes' class names or numbers.
+      masks: in JSON, for each box the path below `root` of an image of one channel,
+        which is not 0 where the box's object is.
     All but image may be absent, but then from every line. Others are ignored.
 
     Without `class_names`, the classes are the names that occur, sorted, or "0" to the
@@ -75,7 +77,7 @@ class Listing(Source):
             os.path.basename(path),
             len(chosen),
             class_names,
-            digest((repr(row[1:]) for row in self._rows), labels[chosen]),
+            digest(map(_told, self._rows), labels[chosen]),
         )
 
     def read(self, index: int) -> Record:
@@ -87,10 +89,16 @@ class Listing(Source):
             label_map,
             _array(row.boxes, np.float32, (-1, 4)),
             _array(row.classes, np.int32, (-1,)),
+            None if row.masks is None else list(map(self._files.read, row.masks)),
         )
 
     def describe(self, index: int) -> str:
         return f"{self._root}/{self._rows[index].image}"
+
+
+def _told(row: Row) -> str:
+    """What a row says, without masks as before there were any: digests are kept."""
+    return repr(row[1:] if row.masks is not None else row[1:-1])
 
 
 def _array(values: list | None, dtype: type, shape: tuple) -> np.ndarray | None:
@@ -98,7 +106,8 @@ def _array(values: list | None, dtype: type, shape: tuple) -> np.ndarray | None:
 
 
 def _files_of(row: Row) -> Iterable[str]:
-    return (row.image, row.label_map) if row.label_map else (row.image,)
+    label_map = (row.label_map,) if row.label_map else ()
+    return (row.image, *label_map, *(row.masks or ()))
 
 
 def _look_up(

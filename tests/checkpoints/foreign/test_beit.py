@@ -17,7 +17,7 @@ from beit_jax.checkpoints.names import flatten
 from beit_jax.run import card
 from tests.models import official
 from tests.parity.cases import CASES
-from tests.parity.conversions import checkpoint
+from tests.parity.conversions import CROPPING, checkpoint
 from tests.parity.conversions import hints as told
 
 ORACLES = ("mim_v1", "mim_v1_abs", "finetune_v1", "finetune_v1_cls", "timm_beit")
@@ -27,7 +27,6 @@ BEIT = [name for name, case in CASES.items() if not case.kind.startswith("dvae")
 WITH_BIASES = [name for name in BEIT if CASES[name].model.get("qkv_bias", True)]
 # Evaluation keeps the middle 56 of 64 pixels, and sees the [CLS] token.
 CROPPED = CASES["cls_plain"]._replace(image=(56, 56))
-BILINEAR = {"interpolation": "bilinear", "crop_pct": 0.875}
 
 
 def hints(meta) -> Hints:
@@ -119,7 +118,7 @@ def test_every_network_comes_back_from_official_names(name, tmp_path):
 @pytest.mark.parametrize("name", [*WITH_BIASES, "cropped"])
 def test_a_folder_for_transformers_tells_everything(name, tmp_path):
     if name == "cropped":
-        saved = checkpoint(CROPPED, pixels="half", **BILINEAR)
+        saved = checkpoint(CROPPED, pixels="half", **CROPPING)
     else:
         saved = checkpoint(CASES[name])
     write.write(saved, tmp_path / "folder", "hf")
@@ -130,7 +129,7 @@ def test_a_folder_for_transformers_tells_everything(name, tmp_path):
 
 
 def test_transformers_can_make_a_classifier_of_its_folder(tmp_path):
-    write.write(checkpoint(CROPPED, **BILINEAR), tmp_path / "folder", "hf")
+    write.write(checkpoint(CROPPED, **CROPPING), tmp_path / "folder", "hf")
     texts = files.read(tmp_path / "folder").texts
     names = [f"thing {i}" for i in range(7)]
     assert (
@@ -324,7 +323,8 @@ def test_a_processor_tells_what_images_go_through():
     saved, _ = families.restore(given(state, texts))
     made = card.of_checkpoint(saved)
     assert made["mean"] == [0.485, 0.456, 0.406]
-    assert (made["interpolation"], made["crop_pct"]) == ("bilinear", 0.8)
+    assert made["interpolation"] == "bilinear"
+    assert made["frame"] == {"name": "centre", "crop_pct": 0.8}
     assert made["norm_eps"] == 1e-12
     assert made["class_names"][6] == "class 6"
     texts["config.json"] = config | {"model_type": "vit"}

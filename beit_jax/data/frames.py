@@ -1,0 +1,254 @@
+"""The named ways to choose the frame of a view, for `data.frame` and `data.eval_frame`.
+
+Each is called with uniforms, as many as its `numbers` says, the size of the image and
+the size of the view, and gives a Frame. Those that draw nothing show the same part of
+an image every time. Any of them may serve training and evaluation.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from beit_jax import lookup
+from beit_jax.data.frame import Frame
+from beit_jax.data.ops import geometry
+from beit_jax.data.ops.geometry import Box, Size
+from beit_jax.data.sources import BadExample
+
+
+class Framing(Protocol):
+    """What FRAMES makes of a section's settings."""
+
+    numbers: int  # uniforms that a frame takes
+
+    def __call__(self, u: np.ndarray, whole: Size, size: Size) -> Frame:
+        """Raises BadExample for an image that cannot be seen so."""
+
+
+class RandomResized:
+    """A random part of the image, resized; torchvision's RandomResizedCrop."""
+
+    numbers = geometry.BOX_NUMBERS
+
+    def __init__(
+        self,
+        min_scale: float = 0.08,  # of the image's area
+        max_scale: float = 1.0,
+        min_ratio: float = 3 / 4,  # width / height
+        max_ratio: float = 4 / 3,
+    ):
+        _demand(
+            "random_resized",
+            {
+                f"0 < min_scale <= max_scale <= 1, not {min_scale}, {max_scale}": (
+                    0 < min_scale <= max_scale <= 1
+                ),
+                f"0 < min_ratio <= max_ratio, not {min_ratio}, {max_ratio}": (
+                    0 < min_ratio <= max_ratio
+                ),
+            },
+        )
+        self._scale, self._ratio = (min_scale, max_scale), (min_ratio, max_ratio)
+
+    def __call__(self, u: np.ndarray, whole: Size, size: Size) -> Frame:
+        box = geometry.random_box(u, *whole, self._scale, self._ratio)
+        return Frame(whole, whole, box, size)
+
+
+class Square:
+    """A random square, as DALL-E's tokenizer was trained, with interpolation="area"."""
+
+    numbers = 5
+
+    def __init__(self, zoom: tuple = (9 / 8, 12 / 8)):
+        """See geometry.square_box."""
+        good = len(zoom) == 2 and 1 <= zoom[0] <= zoom[1]
+        _demand("square", {f"a zoom of 1 <= low <= high, not {zoom}": good})
+        self._zoom = tuple(zoom)
+
+    def __call__(self, u: np.ndarray, whole: Size, size: Size) -> Frame:
+        if size[0] != size[1]:
+            raise ValueError(
+                f"frame 'square' gives square views, not {size[0]}x{size[1]}; use "
+                "'random_resized'"
+            )
+        box = geometry.square_box(u, *whole, size[0], self._zoom)
+        return Frame(whole, whole, box, size)
+
+
+class Pad:
+    """The image moved by up to `pad` pixels and never resized; for tiny images."""
+
+    numbers = 2
+
+    def __init__(self, pad: int):
+        _demand("pad", {f"pad >= 0, not {pad}": pad >= 0})
+        self._pad = pad
+
+    def __call__(self, u: np.ndarray, whole: Size, size: Size) -> Frame:
+        least = tuple(side - 2 * self._pad for side in size)
+        if whole[0] < least[0] or whole[1] < least[1]:
+            raise BadExample(
+                f"it is {whole[0]}x{whole[1]}; frame 'pad' with pad={self._pad} needs "
+                f"{least[0]}x{least[1]} or more"
+            )
+        box = geometry.padded_box(u, *whole, size, self._pad)
+        return Frame(whole, whole, box, size)
+
+
+class Scaled:
+    """The image at a random scale, its shape kept, of which a random part is seen.
+
+    At scale 1 the long side is `long` pixels or the short one `short`, whichever comes
+    first; what is then smaller than the view lies at its top left. mmsegmentation's
+    Resize with `ratio_range` and RandomCrop is long=2048, short=512, scales 0.5 to 2;
+    detectron2's large-scale jitter is both 0, scales 0.1 to 2. We round the resized
+    side alone, not the scaled `long` and `short` before it, and draw an offset an axis.
+    """
+
+    numbers = 3
+
+    def __init__(
+        self,
+        min_scale: float = 0.5,
+        max_scale: float = 2.0,
+        long: int = 0,  # 0: of the view
+        short: int = 0,
+        fill: tuple = (0, 0, 0),
+    ):
+        _demand(
+            "scaled",
+            {
+                f"0 < min_scale <= max_scale, not {min_scale}, {max_scale}": (
+                    0 < min_scale <= max_scale
+                ),
+                f"long and short >= 0, not {long}, {short}": min(long, short) >= 0,
+                f"a fill of three levels, not {fill}": len(fill) == 3,
+            },
+        )
+        self._scale, self._sides = (min_scale, max_scale), (long, short)
+        self._fill = tuple(fill)
+
+    def __call__(self, u: np.ndarray, whole: Size, size: Size) -> Frame:
+        low, high = self._scale
+        scale = low + (high - low) * u[0]
+        long, short = self._sides[0] or max(size), self._sides[1] or min(size)
+        zoom = scale * min(long / max(whole), short / min(whole))
+        resized = tuple(max(1, int(side * zoom + 0.5)) for side in whole)
+        spare = [max(0, r - s) for r, s in zip(resized, size, strict=True)]
+        start = [int(v * (n + 1)) for v, n in zip(u[1:], spare, strict=True)]
+        return Frame(whole, resized, Box(*start, *size), size, fill=self._fill)
+
+
+class Centre:
+    """The centre: the image is resized until it just covers size / crop_pct, and cut.
+
+    torchvision's Resize and CenterCrop, to the last bit.
+    """
+
+    numbers = 0
+
+    def __init__(self, crop_pct: float = 1.0):
+        _demand_share("centre", crop_pct)
+        self._crop_pct = crop_pct
+
+    def __call__(self, u: np.ndarray, whole: Size, size: Size) -> Frame:
+        covers = [int(side / self._crop_pct) for side in size]
+        zoom = max(c / side for c, side in zip(covers, whole, strict=True))
+        # The small addend undoes the rounding error of an exact fit.
+        resized = tuple(int(side * zoom + 1e-6) for side in whole)
+        return Frame(whole, resized, _centred(resized, size), size)
+
+
+class Fit:
+    """The whole image with its shape kept, and `fill` where it does not cover the view.
+
+    Pillow's ImageOps.pad.
+    """
+
+    numbers = 0
+
+    def __init__(self, align: str = "centre", fill: tuple = (0, 0, 0)):
+        """`align`: where the image lies in the view, "centre" or "top_left"."""
+        known = ("centre", "top_left")
+        _demand(
+            "fit",
+            {
+                f"align of {' or '.join(known)}, not {align!r}": align in known,
+                f"a fill of three levels, not {fill}": len(fill) == 3,
+            },
+        )
+        self._centred, self._fill = align == "centre", tuple(fill)
+
+    def __call__(self, u: np.ndarray, whole: Size, size: Size) -> Frame:
+        if whole[1] / whole[0] > size[1] / size[0]:
+            resized = max(1, round(whole[0] / whole[1] * size[1])), size[1]
+        else:
+            resized = size[0], max(1, round(whole[1] / whole[0] * size[0]))
+        start = (0, 0)
+        if self._centred:
+            spare = zip(size, resized, strict=True)
+            start = tuple(-round((s - r) * 0.5) for s, r in spare)
+        return Frame(whole, resized, Box(*start, *size), size, fill=self._fill)
+
+
+class Whole:
+    """The whole image, squashed to size / crop_pct, of which the centre is seen.
+
+    What BeitImageProcessor and ViTImageProcessor of transformers do.
+    """
+
+    numbers = 0
+
+    def __init__(self, crop_pct: float = 1.0):
+        _demand_share("whole", crop_pct)
+        self._crop_pct = crop_pct
+
+    def __call__(self, u: np.ndarray, whole: Size, size: Size) -> Frame:
+        resized = tuple(round(side / self._crop_pct) for side in size)
+        return Frame(whole, resized, _centred(resized, size), size)
+
+
+FRAMES: dict[str, type[Framing]] = {
+    "random_resized": RandomResized,
+    "square": Square,
+    "pad": Pad,
+    "scaled": Scaled,
+    "centre": Centre,
+    "fit": Fit,
+    "whole": Whole,
+}
+
+
+def complete(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The section with all settings that it leaves to their defaults, as plain data.
+
+    Raises:
+      ValueError: no such frame.
+    """
+    factory = lookup.lookup(FRAMES, section["name"], "beit_jax.data.frames")
+    made = {"name": section["name"]}
+    for name, parameter in inspect.signature(factory).parameters.items():
+        if parameter.default is not parameter.empty:
+            made[name] = parameter.default
+    made |= section
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in made.items()}
+
+
+def _centred(resized: Size, size: Size) -> Box:
+    # torchvision's CenterCrop: the odd pixel goes by Python's round.
+    start = [round((r - s) / 2) for r, s in zip(resized, size, strict=True)]
+    return Box(*start, *size)
+
+
+def _demand_share(name: str, crop_pct: float) -> None:
+    _demand(name, {f"0 < crop_pct <= 1, not {crop_pct}": 0 < crop_pct <= 1})
+
+
+def _demand(name: str, rules: Mapping[str, bool]) -> None:
+    """Raises ValueError for the first rule that does not hold."""
+    for rule, holds in rules.items():
+        if not holds:
+            raise ValueError(f"frame {name!r} must have {rule}")
