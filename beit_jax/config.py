@@ -1,9 +1,9 @@
 """What a recipe may say: every key with its default, its checks, and its durations.
 
 A recipe is `get_config(arg)` in a file of `configs/`. It calls `new` with what differs
-from the defaults below. The sections task, model, source, eval_source and mask are
-open here: what they take depends on their `name` and is checked where they are used,
-before any work.
+from the defaults below. The sections task, model, source, eval_source, mask and evals
+are open here: what they take depends on their `name` and is checked where they are
+used, before any work.
 """
 
 import math
@@ -19,7 +19,7 @@ from beit_jax.variants import change
 from beit_jax.variants import choose as choose
 from beit_jax.variants import is_tiny as is_tiny
 
-OPEN = ("task", "model", "data.source", "data.eval_source", "data.mask")
+OPEN = ("task", "model", "data.source", "data.eval_source", "data.mask", "evals")
 DTYPES = ("float32", "bfloat16")
 INF = math.inf
 RANGES = {
@@ -123,6 +123,7 @@ def defaults() -> ConfigDict:
                 "every_steps": 0,  # 0: at the end only
                 "pictures": 8,  # of a kind; 0: no charts either
             },
+            "evals": {},  # more of them: {NAME: {"source": ..., "every_steps": ...}}
             "checkpoint": {
                 "every_steps": 500,
                 "keep": 2,  # the newest K: should one be damaged, the other serves
@@ -181,6 +182,8 @@ def synthetic(config: ConfigDict) -> ConfigDict:
         "size": size if isinstance(size, int) else max(size),
     }
     config.data.source = config.data.eval_source = ConfigDict(drawn)
+    for section in config.evals.values():
+        section.source = ConfigDict(drawn)
     return config
 
 

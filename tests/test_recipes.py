@@ -16,7 +16,7 @@ from beit_jax.data import pipeline
 from beit_jax.evaluate import evaluate
 from beit_jax.run import state
 from beit_jax.run.checks import metric_names
-from beit_jax.run.evaluator import evaluation_stream
+from beit_jax.run.evaluator import Evaluation, evaluations
 from beit_jax.tasks.base import Context
 from beit_jax.train import train
 from tests import tiny
@@ -88,8 +88,9 @@ def test_a_recipe_much_like_another_fits_together(stem):
     ctx = Context(0, jax.random.key(0), have["model_state"], frozen)
     loss, _ = jax.eval_shape(task.train_loss, have["params"], batch, ctx)
     assert loss.shape == ()
-    tests = evaluation_stream(config, task) or stream
-    assert set(task.headline) <= {*metric_names(task, tests.spec)}
+    tests = evaluations(config, task) or [Evaluation("eval", stream, 0)]
+    names = {f"eval/{name}" for name in task.headline}
+    assert names <= {*metric_names(task, tests)}
 
 
 # Names behind a published recipe's file -> what must follow, as in RECIPES.md.

@@ -38,14 +38,14 @@ def test_an_evaluation_smooths_no_labels():
     task, ctx, params, batch = start(task__label_smoothing=0.5)
     logs = LOGITS - np.log(np.exp(LOGITS).sum())
     sums = jax.jit(task.eval_step)(params, batch, ctx)
-    metrics = task.summarize([sums])
+    metrics = runs.metrics(task, sums)
     np.testing.assert_allclose(metrics["loss"], -logs[batch["label"]].mean(), rtol=1e-6)
 
 
 def test_the_five_best_classes_count_as_found():
     task, ctx, params, batch = start()
     batch["label"] = np.arange(CLASSES, dtype=np.int32)  # every rank once
-    metrics = task.summarize([jax.jit(task.eval_step)(params, batch, ctx)])
+    metrics = runs.metrics(task, jax.jit(task.eval_step)(params, batch, ctx))
     assert metrics["top1"] == 1 / CLASSES
     assert metrics["top5"] == 5 / CLASSES
     confidence = np.exp(LOGITS[0]) / np.exp(LOGITS).sum()
