@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from beit_jax import config as c
-from beit_jax import tasks
+from beit_jax import sharding, tasks
 from beit_jax.data import pipeline
 from beit_jax.evaluate import evaluate
 from beit_jax.run import state
@@ -82,7 +82,8 @@ def test_a_recipe_much_like_another_fits_together(stem):
     config = load(stem).get_config("tiny")
     task = tasks.build(config)
     stream = pipeline.train_stream(config.data, task.train_spec, config.seed)
-    batch = next(stream.batches())
+    mesh = sharding.make_mesh(config.mesh)
+    batch = sharding.put_batch(next(stream.batches()), mesh)
     have = nn.unbox(state.abstract_variables(task, batch))
     frozen = jax.eval_shape(task.load_frozen)
     ctx = Context(0, jax.random.key(0), have["model_state"], frozen)

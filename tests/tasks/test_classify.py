@@ -145,8 +145,16 @@ def test_erasing_changes_what_is_seen():
 )
 def test_the_spec_asks_for_what_the_step_augments_by(setting, arrays):
     changes = {f"data__augment__{name}": value for name, value in setting.items()}
-    spec = tasks.build(runs.config("classify", **changes)).train_spec
-    assert spec.keys() == {"image", "label", *arrays}
+    task = tasks.build(runs.config("classify", **changes))
+    assert task.train_spec.keys() == {"image", "label", *arrays}
+    assert task.eval_spec.keys() == {"image", "label"}
+
+
+def test_a_task_may_evaluate_on_other_arrays_than_it_trains_on():
+    task = tasks.build(runs.config("classify"))
+    task.eval_spec = {"image": task.train_spec["image"]}
+    assert task.train_spec.keys() == {"image", "label"}
+    assert task.eval_spec.keys() == {"image"}
 
 
 def test_randaugment_fills_with_the_mean_of_the_pixel_space():
