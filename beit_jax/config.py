@@ -240,7 +240,6 @@ class Plan(NamedTuple):
     total: int
     warmup: int
     log: int
-    eval: int
     save: int
     decay: int | None = None  # where the learning rate is final; None: at the end
 
@@ -255,7 +254,6 @@ class Plan(NamedTuple):
             total=steps(config.steps, config.epochs),
             warmup=steps(config.optim.warmup_steps, config.optim.warmup_epochs),
             log=config.log.every_steps,
-            eval=config.eval.every_steps,
             save=config.checkpoint.every_steps,
             decay=config.optim.decay_steps,
         )

@@ -16,7 +16,7 @@ from beit_jax.tasks.base import Defaults
 from beit_jax.train import train
 from tests import tiny
 
-PLAN = Plan(total=1000, warmup=100, log=50, eval=0, save=0)
+PLAN = Plan(total=1000, warmup=100, log=50, save=0)
 PARAMS = {
     "encoder": {
         "patch_embed": {"kernel": np.zeros((2, 2))},
