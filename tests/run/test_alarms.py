@@ -164,6 +164,9 @@ def test_what_a_task_finds_is_told_by_split():
     watch = alarms(task)
     assert watch.hear({"eval/loss": 7.0}, 500) == ["loss: 7.0 0.5"]
     assert watch.hear({"eval/loss": 8.0}, 600) == []
+    # Of a named evaluation it is said of which, and told once for itself.
+    assert watch.hear({"eval_v2/loss": 7.0}, 600) == ["eval_v2/loss: 7.0 0.6"]
+    assert watch.hear({"eval_v2/loss": 7.0}, 700) == []
     assert heard(watch, {"loss": 9.0}, start=500) == ["loss: 9.0 0.5"]
 
 
