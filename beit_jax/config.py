@@ -20,7 +20,7 @@ from beit_jax.variants import change
 from beit_jax.variants import choose as choose
 from beit_jax.variants import is_tiny as is_tiny
 
-OPEN = ("task", "model", "data.source", "data.eval_source", "data.mask")
+OPEN = ("task", "model", "data.source", "data.eval_source", "data.mask", "evals")
 OPEN += ("data.frame", "data.eval_frame")
 DTYPES = ("float32", "bfloat16")
 INF = math.inf
@@ -126,6 +126,7 @@ def defaults() -> ConfigDict:
                 "every_steps": 0,  # 0: at the end only
                 "pictures": 8,  # of a kind; 0: no charts either
             },
+            "evals": {},  # more of them: {NAME: {"source": ..., "every_steps": ...}}
             "checkpoint": {
                 "every_steps": 500,
                 "keep": 2,  # the newest K: should one be damaged, the other serves
@@ -189,6 +190,8 @@ def synthetic(config: ConfigDict) -> ConfigDict:
         "size": size if isinstance(size, int) else max(size),
     }
     config.data.source = config.data.eval_source = ConfigDict(drawn)
+    for section in config.evals.values():
+        section.source = ConfigDict(drawn)
     return config
 
 
@@ -245,7 +248,6 @@ class Plan(NamedTuple):
     total: int
     warmup: int
     log: int
-    eval: int
     save: int
     decay: int | None = None  # where the learning rate is final; None: at the end
 
@@ -260,7 +262,6 @@ class Plan(NamedTuple):
             total=steps(config.steps, config.epochs),
             warmup=steps(config.optim.warmup_steps, config.optim.warmup_epochs),
             log=config.log.every_steps,
-            eval=config.eval.every_steps,
             save=config.checkpoint.every_steps,
             decay=config.optim.decay_steps,
         )

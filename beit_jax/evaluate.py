@@ -5,9 +5,11 @@ of --config FILE[:ARG], or on images in class folders (or an archive of them): -
 PATH. Classes are then found by their names, which the checkpoint knows or
 --class_names tells.
 
+--evals NAME,NAME (or all) measures the named ones of the config's `evals`, too.
+
 With --out DIR also writes metrics.json, the task's pictures (of a classifier
 confusion.png and reliability.png) and its tables (per_class.csv, averages.csv, and
-confusion.csv with the cells that are not 0).
+confusion.csv with the cells that are not 0); of a named evaluation into DIR/eval_NAME.
 """
 
 import json
@@ -23,29 +25,36 @@ from beit_jax import command, sharding, tasks
 from beit_jax import config as config_lib
 from beit_jax.checkpoints.read import restore
 from beit_jax.checkpoints.steps import Restored
-from beit_jax.data.pipeline import EvalStream
+from beit_jax.lookup import nearest
 from beit_jax.run import card as card_lib
 from beit_jax.run.checks import check_classes
-from beit_jax.run.evaluator import Evaluator, evaluation_stream
+from beit_jax.run.evaluator import ALL, Evaluation, Evaluator, evaluations
 from beit_jax.run.opened import on_mesh, own_config
 from beit_jax.run.writer import write_report
 
 
-def stream_of(
-    saved: Restored, config: ConfigDict, task, card: card_lib.Card | None
-) -> EvalStream:
-    """The stream of `config`, held against the checkpoint's `card` if it is given."""
-    stream = evaluation_stream(config, task)
-    if stream is None:
+def chosen(
+    saved: Restored, config: ConfigDict, task, names: Sequence[str]
+) -> list[Evaluation]:
+    """The plain evaluation of `config`, if there is one, and those of `evals` named."""
+    names = list(config.evals) if list(names) == [ALL] else names
+    for name in names:
+        if name not in config.evals:
+            raise ValueError(
+                f"no {name!r} in the evals of {saved.path}"
+                f"{nearest(name, config.evals)}; there are: {', '.join(config.evals)}"
+            )
+    for name in set(config.evals) - set(names):
+        del config.evals[name]
+    found = evaluations(config, task)
+    if not found:
         raise ValueError(
             f"data.eval_source of {saved.path} is empty: nothing to evaluate on; give "
-            "--data with images, or --config with a recipe that has an eval_source"
+            "--data with images, --evals with names of its evals, or --config with a "
+            "recipe that has an eval_source"
         )
-    check_classes(task, stream)
-    if card is not None:
-        here = card_lib.of(config, task, stream.info.class_names)
-        tell("note", card_lib.check(card, here, f"checkpoint {saved.path}"))
-    return stream
+    check_classes(task, *(one.stream for one in found))
+    return found
 
 
 def evaluate(
@@ -55,6 +64,7 @@ def evaluate(
     out: str = "",
     override_card: bool = False,
     class_names: Sequence[str] = (),
+    evals: Sequence[str] = (),
 ) -> dict[str, float]:
     """Metrics of a checkpoint over all of its config's `data.eval_source`.
 
@@ -65,6 +75,7 @@ def evaluate(
       out: a folder for what there is to see besides; "": none.
       override_card: let images look otherwise than the checkpoint's card says.
       class_names: in the order of the logits, of a checkpoint that does not know them.
+      evals: names of the config's `evals` to measure too, or ("all",).
 
     Raises:
       ValueError: no checkpoint, one that does not fit, or nothing to evaluate on.
@@ -82,20 +93,31 @@ def evaluate(
         config.data.eval_source = ConfigDict(source | {"path": data})
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch_size(config.data.batch_size, mesh)
-    stream = stream_of(saved, config, task, None if override_card else card)
+    found = chosen(saved, config, task, evals)
+    if not override_card:
+        notes = {}  # in order, each once
+        for one in found:
+            here = card_lib.of(config, task, one.stream.info.class_names)
+            said = card_lib.check(card, here, f"checkpoint {saved.path}")
+            notes |= dict.fromkeys(said)
+        tell("note", notes)
     state, frozen = on_mesh(saved, task, mesh)
+    shard = (jax.process_index(), jax.process_count())
+    evaluator = Evaluator(task, mesh, config.seed)
+    metrics = {}
     with jax.set_mesh(mesh):
-        shard = (jax.process_index(), jax.process_count())
-        evaluator = Evaluator(task, mesh, config.seed)
-        metrics, outputs = evaluator.measure(state, frozen, stream, shard)
-        tell("skipped", stream.ledger.sentences.values())
-        if out:
-            count = config.eval.pictures
-            pictures = evaluator.paint(state, frozen, stream, shard, count, outputs)
-            tables = task.tables(outputs, stream.info.class_names)
-            if not shard[0]:
-                write_report(out, metrics, pictures, tables)
-        return metrics
+        for one in found:
+            measured, scorer = evaluator.measure(state, frozen, one, shard)
+            metrics |= measured
+            tell("skipped", one.stream.ledger.sentences.values())
+            if out:
+                count = config.eval.pictures
+                pictures = evaluator.paint(state, frozen, one, shard, count, scorer)
+                if not shard[0]:
+                    folder = pathlib.Path(out).expanduser() / one.prefix
+                    tables = scorer.report().tables
+                    write_report(folder, measured, pictures, tables)
+    return metrics
 
 
 def tell(kind: str, sentences: Iterable[str]) -> None:
@@ -111,12 +133,14 @@ def main(options) -> None:
         options.out,
         options.override_card,
         command.names("class_names", options.class_names),
+        options.evals,
     )
     print(json.dumps(metrics, indent=2))
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("data", "", "a folder or an archive, instead of eval_source")
+    flags.DEFINE_list("evals", [], "which of the config's evals, too; all: all")
     flags.DEFINE_string("out", "", "where tables and pictures go; none if not given")
     flags.DEFINE_bool(
         "override_card", False, "let images look otherwise than in training"

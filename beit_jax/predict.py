@@ -137,7 +137,7 @@ def _by_task(
         found = jax.device_get(step(state, frozen, batch))
         return _ranked(found["log_probability"], names) if names else found
 
-    return find, task.train_spec
+    return find, task.eval_spec
 
 
 def _enough(images: int, mesh: Mesh) -> int:

@@ -14,6 +14,8 @@ Tree = Any
 
 AXES = ("data", "fsdp", "tensor")
 
+HOST_ONLY = ("index",)  # of a batch: no device ever sees it
+
 # Logical axis of a parameter or activation -> mesh axes it is split over.
 RULES = (
     ("batch", ("data", "fsdp")),
@@ -124,11 +126,14 @@ def batch_spec(
     return {
         name: jax.ShapeDtypeStruct(*form, sharding=sharding)
         for name, form in spec.items()
+        if name not in HOST_ONLY
     }
 
 
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """This host's slice of a global batch -> global arrays over data and fsdp.
+
+    What is HOST_ONLY stays behind.
 
     Every host gives an equal part. JAX raises where a mesh wants it otherwise: data and
     fsdp must span all hosts, tensor must stay within one.
@@ -139,4 +144,17 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
             sharding, value, (len(value) * hosts, *value.shape[1:])
         )
         for name, value in batch.items()
+        if name not in HOST_ONLY
     }
+
+
+def row_order(size: int, mesh: Mesh) -> np.ndarray:
+    """(size,) which of all hosts' rows each row of a global batch is.
+
+    Hosts are counted by their numbers, each one's rows in their order: so data come.
+    A mesh may lay them out otherwise, where its devices are not in the order of hosts.
+    """
+    host = np.empty(size, int)
+    for device, (rows,) in batch_sharding(mesh).devices_indices_map((size,)).items():
+        host[rows] = device.process_index
+    return np.argsort(np.argsort(host, kind="stable"))

@@ -18,7 +18,7 @@ from beit_jax.data import pipeline
 from beit_jax.run import card as card_lib
 from beit_jax.run import checks, summary
 from beit_jax.run.alarms import Alarms, of_settings
-from beit_jax.run.evaluator import Evaluator, evaluation_stream
+from beit_jax.run.evaluator import Evaluator, evaluations
 from beit_jax.run.meter import Meter
 from beit_jax.run.state import create
 from beit_jax.run.step import make_update
@@ -26,14 +26,14 @@ from beit_jax.run.stop import Preempted as Preempted  # what `train` raises
 from beit_jax.run.stop import StopSignal
 from beit_jax.run.warm_start import warm_start
 from beit_jax.run.writer import Writer, history, read_last
-from beit_jax.tasks.base import means
+from beit_jax.tasks.scorers import Means
 
 
 def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) -> dict:
     """Trains until `config.steps` (or epochs), going on where `workdir` left off.
 
     Returns:
-      The newest evaluation, name -> value; {} if the run has none.
+      The evaluations of the last step, name -> value; {} if the run has none.
 
     Raises:
       ValueError: a config, a checkpoint or data that cannot be used.
@@ -47,11 +47,11 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
     sharding.check_batch_size(config.data.batch_size, mesh, config.optim.accumulate)
     task = tasks.build(config)
     stream = pipeline.train_stream(config.data, task.train_spec, config.seed)
-    tests = evaluation_stream(config, task)
-    checks.check_classes(task, stream, tests)
+    tests = evaluations(config, task)
+    checks.check_classes(task, stream, *(test.stream for test in tests))
     steps_per_epoch = stream.info.num_examples / config.data.batch_size
     plan = Plan.from_config(config, steps_per_epoch)
-    checks.check_best(config, task, stream.spec, tests)
+    checks.check_best(config.checkpoint.best, task, tests)
     card = card_lib.of(config, task, stream.info.class_names)
     position = {
         "examples": stream.info.num_examples,
@@ -78,7 +78,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
         first = int(state.step)
         if first >= plan.total:
             meter.say(f"{workdir} is complete at step {first}")
-            return read_last(workdir, "eval/")
+            return read_last(workdir, *(f"{test.name}/" for test in tests))
         if first == 0 and config.init_from:
             state, report, doubts = warm_start(config, task, state)
             notes.append(report)
@@ -87,23 +87,24 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
         introduce(meter, config, workdir, (update, state, frozen, spec), notes)
         # After the restore: a run that is refused leaves no files.
         stream.ledger.write_to(workdir / f"skipped_{shard[0]}.txt")
-        if tests:
-            tests.ledger.write_to(workdir / f"skipped_eval_{shard[0]}.txt")
+        for test in tests:
+            test.stream.ledger.write_to(workdir / f"skipped_{test.name}_{shard[0]}.txt")
         evaluator = Evaluator(task, mesh, config.seed)
 
         with Writer(workdir, first, enabled=shard[0] == 0) as writer:
             alarms = listen(task, config, plan, workdir)
             doubts += of_settings(config.optim, plan, state.params)
             warn(doubts, first, writer, meter)
-            window, metrics = [], {}
+            window = []
             meter.speed(first, config.data.batch_size)
             for step, batch in enumerate(stream.batches(first, shard), first + 1):
                 state, sums = update(state, frozen, sharding.put_batch(batch, mesh))
                 window.append(sums)
                 done = step == plan.total
                 ending = done or stop.requested(step)
-                measuring = tests and (done or due(step, plan.eval))
-                best = measuring and config.checkpoint.best
+                measuring = [test for test in tests if done or due(step, test.every)]
+                # A step that checkpoint.best judges is saved, once it was measured.
+                best = any(test.measures(config.checkpoint.best) for test in measuring)
                 saving = ending or best or due(step, plan.save)
                 if saving or due(step, plan.log):
                     # Before a save: a step whose loss is not finite is never saved.
@@ -113,22 +114,23 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
                         values["train/skipped"] = len(stream.ledger.sentences)
                     window.clear()
                     tell(task, alarms, values, step, writer, meter)
-                measured = None
-                if measuring:
-                    metrics, outputs = evaluator.measure(state, frozen, tests, shard)
-                    measured = metrics
+                measured = {}
+                for test in measuring:
+                    found, scorer = evaluator.measure(state, frozen, test, shard)
                     pictures = evaluator.paint(
-                        state, frozen, tests, shard, config.eval.pictures, outputs
+                        state, frozen, test, shard, config.eval.pictures, scorer
                     )
-                    tell(task, alarms, metrics, step, writer, meter)
-                    writer.pictures(step, pictures)
+                    tell(task, alarms, found, step, writer, meter)
+                    writer.pictures(step, pictures, test.prefix)
+                    measured |= found
                 if saving:
-                    run.save(step, state, position | {"step": step}, measured)
+                    at = position | {"step": step}
+                    run.save(step, state, at, measured if best else None)
                 if ending:
                     break
     if not done:
         raise Preempted(f"stopped at step {step}; the same command goes on from there")
-    return metrics
+    return measured
 
 
 def due(step: int, every: int) -> bool:
@@ -158,17 +160,19 @@ def warn(sentences: Iterable[str], step: int, writer, meter) -> None:
 
 def digest(task, window: list, step: int) -> dict[str, float]:
     """The metrics of the steps in `window`, `step` being the last of them."""
-    window = jax.device_get(window)
+    window, scorer = jax.device_get(window), task.train_scorer()
     for at, sums in enumerate(window, step - len(window) + 1):
         # The loss tells of the weights before the step, the update of those after it.
-        for name in ("loss", "update_norm"):
-            value = means([{name: sums[name]}])[name]
+        one = Means()
+        one.add({name: sums[name] for name in ("loss", "update_norm")})
+        for name, value in one.metrics().items():
             if not np.isfinite(value):
                 raise FloatingPointError(
                     f"{name} is {value} at step {at}; no checkpoint holds that "
                     "step. Lower optim.lr, set optim.clip_norm, or use dtype=float32"
                 )
-    return {f"train/{name}": value for name, value in task.summarize(window).items()}
+        scorer.add(sums)
+    return {f"train/{name}": value for name, value in scorer.metrics().items()}
 
 
 def introduce(meter: Meter, config: ConfigDict, workdir, call: tuple, notes) -> None:

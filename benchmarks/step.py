@@ -82,7 +82,7 @@ def measure(config, steps: int) -> dict[str, float]:
     mesh = sharding.make_mesh(config.mesh)
     task = tasks.build(config)
     batch = random_batch(task, config.data.batch_size)
-    plan = c.Plan(config.steps, 100, 1, 0, 0)
+    plan = c.Plan(config.steps, 100, 1, 0)
     with jax.set_mesh(mesh):
         now, shardings, tx = state.create(task, config, plan, mesh, batch)
         frozen = jax.device_put(frozen_lib.load(task.frozen), sharding.replicated(mesh))

@@ -18,7 +18,7 @@ from beit_jax.checkpoints.keeper import Checkpointer
 from beit_jax.config import Plan
 from beit_jax.data import pipeline
 from beit_jax.run import state as state_lib
-from beit_jax.run.evaluator import Evaluator, evaluation_stream
+from beit_jax.run.evaluator import Evaluator, evaluations
 from beit_jax.run.step import make_update
 from tests import tiny
 
@@ -32,7 +32,7 @@ def start(config, shape):
     mesh = sharding.make_mesh(dict(zip(sharding.AXES, shape, strict=True)), devices)
     task = tasks.build(config)
     stream = pipeline.train_stream(config.data, task.train_spec, config.seed)
-    spec = {k: jax.ShapeDtypeStruct(*v) for k, v in stream.spec.items()}
+    spec = sharding.batch_spec(stream.spec, mesh)
     plan = Plan.from_config(config, 1.0)
     with jax.set_mesh(mesh):
         made = state_lib.create(task, config, plan, mesh, spec)
@@ -49,8 +49,8 @@ def trained(config, shape):
         for _, batch in zip(range(STEPS), stream.batches(), strict=False):
             now, sums = update(now, frozen, sharding.put_batch(batch, mesh))
             losses.append(float(sums["loss"][0] / sums["loss"][1]))
-        tests = evaluation_stream(config, task)
-        metrics, _ = Evaluator(task, mesh, 0).measure(now, frozen, tests, (0, 1))
+        (test,) = evaluations(config, task)
+        metrics, _ = Evaluator(task, mesh, 0).measure(now, frozen, test, (0, 1))
     return now, losses, metrics
 
 

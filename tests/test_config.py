@@ -158,3 +158,14 @@ def test_an_empty_run_and_negative_intervals_are_refused(lengths):
 def test_a_schedule_that_ends_within_the_warm_up_is_refused():
     with pytest.raises(ValueError, match="decay_steps=3 must be beyond the warm-up"):
         plan(steps=10, optim={"warmup_steps": 3, "decay_steps": 3})
+
+
+def test_a_recipe_on_drawn_images_needs_none_of_its_data_sets():
+    there = {"name": "folder", "path": "/nowhere"}
+    evals = {"v2": {"source": there, "every_steps": 5}}
+    data = {"source": there, "eval_source": there}
+    config = config_lib.new(model={"image_size": 32}, data=data, evals=evals)
+    config = config_lib.synthetic(config)
+    for source in (config.data.source, config.data.eval_source, config.evals.v2.source):
+        assert source.name == "synthetic"
+    assert config.evals.v2.every_steps == 5

@@ -4,20 +4,15 @@ import csv
 import json
 import re
 import shutil
-from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from beit_jax import command, sharding
+from beit_jax import command
 from beit_jax.checkpoints import steps
 from beit_jax.evaluate import evaluate
 from beit_jax.run import card
-from beit_jax.run.evaluator import Evaluator
-from beit_jax.run.state import TrainState
-from beit_jax.tasks.base import Defaults
 from beit_jax.train import train
 from tests import tiny
 
@@ -65,25 +60,6 @@ def test_a_run_leaves_charts_of_its_evaluations(run):
     names = {path.name for path in (run[0] / "pictures").iterdir()}
     kinds = ("attention", "confusion", "reliability")
     assert names == {f"{kind}_0000002.png" for kind in kinds}
-
-
-def test_only_the_first_host_draws_charts_and_only_if_pictures_are_wanted():
-    class Charted(Defaults):
-        def charts(self, outputs, class_names):
-            return {"chart": outputs}
-
-    image = np.zeros((len(jax.devices()), 1, 1, 3), np.uint8)
-    stream = SimpleNamespace(
-        info=SimpleNamespace(class_names=()), batches=lambda _: [{"image": image}]
-    )
-    now = TrainState(step=0, params={}, opt_state=None, model_state={}, ema=None)
-    evaluator = Evaluator(Charted(), sharding.make_mesh({"data": -1}), 0)
-
-    def painted(host: int, count: int) -> list[str]:
-        return list(evaluator.paint(now, {}, stream, (host, 2), count, ()))
-
-    assert painted(0, 1) == ["chart"]
-    assert painted(1, 1) == painted(0, 0) == []
 
 
 def test_a_report_has_the_metrics_their_details_and_pictures(run, tmp_path):

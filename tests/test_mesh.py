@@ -1,7 +1,8 @@
-"""A run gives the same numbers however its devices are arranged."""
+"""A run gives the same numbers however its devices and hosts are arranged."""
 
 import json
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from tests import tiny
 
 ROOT = pathlib.Path(__file__).parents[1]
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
 
 @pytest.mark.slow
@@ -29,3 +31,21 @@ def test_every_mesh_trains_to_the_same_weights(task):
         if task != "tokenizer":  # its convolutions are small: whole on every device
             assert (got["split"] > 0) == (mesh != "data"), (mesh, got)
     assert found["all"]["restored"] == 0  # written on eight devices, read on one
+
+
+def test_hosts_know_whose_rows_are_where_in_a_global_batch():
+    """Two processes of two devices each, in the order of hosts and in others."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "tests.hosts_worker", port]
+    hosts = [
+        subprocess.Popen([*command, host], cwd=ROOT, **PIPES) for host in ("0", "1")
+    ]
+    for host in hosts:
+        out, errors = host.communicate(timeout=120)
+        assert host.returncode == 0, errors[-4000:]
+        found = json.loads(out.splitlines()[-1])
+        assert len({str(labels) for labels, _ in found.values()}) == 4
+        for order, (labels, rows) in found.items():
+            assert labels == rows, order

@@ -11,13 +11,13 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from beit_jax import config as c
-from beit_jax import tasks
+from beit_jax import sharding, tasks
 from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.data import pipeline
 from beit_jax.evaluate import evaluate
 from beit_jax.run import state
 from beit_jax.run.checks import metric_names
-from beit_jax.run.evaluator import evaluation_stream
+from beit_jax.run.evaluator import Evaluation, evaluations
 from beit_jax.tasks.base import Context
 from beit_jax.train import train
 from tests import tiny
@@ -83,14 +83,16 @@ def test_a_recipe_much_like_another_fits_together(stem):
     config = load(stem).get_config("tiny")
     task = tasks.build(config)
     stream = pipeline.train_stream(config.data, task.train_spec, config.seed)
-    batch = next(stream.batches())
+    mesh = sharding.make_mesh(config.mesh)
+    batch = sharding.put_batch(next(stream.batches()), mesh)
     have = nn.unbox(state.abstract_variables(task, batch))
     frozen = frozen_lib.shapes(task.frozen)
     ctx = Context(0, jax.random.key(0), have["model_state"], frozen)
     loss, _ = jax.eval_shape(task.train_loss, have["params"], batch, ctx)
     assert loss.shape == ()
-    tests = evaluation_stream(config, task) or stream
-    assert set(task.headline) <= {*metric_names(task, tests.spec)}
+    tests = evaluations(config, task) or [Evaluation("eval", stream, 0)]
+    names = {f"eval/{name}" for name in task.headline}
+    assert names <= {*metric_names(task, tests)}
 
 
 # Names behind a published recipe's file -> what must follow, as in RECIPES.md.

@@ -64,10 +64,14 @@ def test_a_batch_must_split_over_devices_and_accumulation():
 
 def test_a_batch_keeps_its_values_on_the_mesh():
     batch = {"label": np.arange(4), "image": np.zeros((4, 2, 2, 3), np.uint8)}
+    batch["index"] = np.arange(4)
     placed = sharding.put_batch(batch, one_device())
     assert placed["label"].sharding.spec == PartitionSpec(("data", "fsdp"))
     np.testing.assert_array_equal(placed["label"], batch["label"])
     assert placed["image"].dtype == np.uint8
+    forms = {name: (value.shape, value.dtype) for name, value in batch.items()}
+    spec = sharding.batch_spec(forms, one_device())
+    assert placed.keys() == spec.keys() == {"label", "image"}  # the index stays
 
 
 def test_constrain_does_nothing_without_a_mesh():

@@ -240,12 +240,15 @@ def test_skipped_images_are_counted_and_listed_once(tmp_path):
     source = {"name": "folder", "path": str(tmp_path / "images")}
     changes = {"data__source": source, "data__eval_source": source}
     changes |= {"data__on_bad": "skip", "data__max_bad": 0.1}
+    changes["evals"] = {"again": {"source": source}}
     workdir = tmp_path / "run"
     for steps in (4, 6):
         config = tiny.config("classify", steps=steps, **changes)
         metrics = train(config, workdir, quiet=True)
-        assert (metrics["eval/examples"], metrics["eval/skipped"]) == (11, 1)
-        for name in ("skipped_0.txt", "skipped_eval_0.txt"):
-            (line,) = (workdir / name).read_text().splitlines()
+        for name in ("eval", "eval_again"):
+            assert metrics[f"{name}/examples"] == 11
+            assert metrics[f"{name}/skipped"] == 1
+        for name in ("skipped_0", "skipped_eval_0", "skipped_eval_again_0"):
+            (line,) = (workdir / f"{name}.txt").read_text().splitlines()
             assert line.startswith(f"{folder / '11.png'}: no image that can be read")
     assert tiny.lines(workdir, "train/skipped")[-1]["train/skipped"] == 1

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from beit_jax.charts.figure import to_image
 
-MOST = 1300  # classes: of more, a class has less than a pixel
 _NAMED = 100  # classes that are named, others are numbered
 _COUNTED = 20  # classes of which each cell has its count
 

@@ -21,6 +21,7 @@ Tree = Any
 FREE_TO_CHANGE = (
     "log",
     "eval",
+    "evals",
     "checkpoint",
     "mesh",
     "data.eval_source",

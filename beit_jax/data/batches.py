@@ -89,11 +89,16 @@ class Batches:
 
     @property
     def spec(self) -> Spec:
+        """Of the example spec's arrays, and of every batch.
+
+        weight  (B,) float32, 0 for padding and what was skipped
+        index   (B,) int64, the example's in the source; -1 for padding
+        """
         forms = {name: form.shape for name, form in self.example_spec.items()}
-        kinds = {**dtypes(), "weight": np.float32}
+        kinds = {**dtypes(), "weight": np.float32, "index": np.int64}
         return {
             name: ((self.batch_size, *shape), np.dtype(kinds[name]))
-            for name, shape in {**forms, "weight": ()}.items()
+            for name, shape in {**forms, "weight": (), "index": ()}.items()
         }
 
     def counters(self, step: tf.Tensor | int, shard: Shard) -> tf.Tensor:
@@ -130,11 +135,11 @@ class Batches:
         return {name: np.zeros(*form) for name, form in self._forms(()).items()}
 
     def _forms(self, lead: tuple[int, ...]) -> Spec:
-        """Shapes after `lead` axes and dtypes of what Python makes: not the masks."""
+        """Shapes after `lead` axes and dtypes of what is not drawn but made."""
         return {
             name: ((*lead, *shape[1:]), dtype)
             for name, (shape, dtype) in self.spec.items()
-            if name != "mask"
+            if name not in ("mask", "index")
         }
 
     def _made(self, index: int, numbers: np.ndarray) -> Batch:
@@ -221,10 +226,10 @@ class Batches:
 
     def _begin(self, pool: ThreadPoolExecutor, drawn: Batch):
         """A batch that the pool is filling, and what to wait for."""
-        index, numbers = drawn.pop("index").tolist(), drawn.pop("numbers")
+        index, numbers = drawn["index"].tolist(), drawn.pop("numbers")
         share = len(index)
         forms = self._forms((share,)).items()
-        batch = {name: np.empty(*form) for name, form in forms} | drawn  # the masks
+        batch = {name: np.empty(*form) for name, form in forms} | drawn
 
         def fill(first: int) -> None:
             for row in range(first, min(first + _CHUNK, share)):

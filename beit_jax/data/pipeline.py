@@ -84,6 +84,10 @@ class _Stream:
         """Name -> (global shape with batch axis, dtype)."""
         return self.plan.spec
 
+    def index(self, step: int) -> np.ndarray:
+        """(B,) int64 examples of batch `step` in the source, of all hosts; -1: none."""
+        return self.plan.draw(self.plan.counters(step, (0, 1)))[0].numpy()
+
 
 class Stream(_Stream):
     """Endless training batches.

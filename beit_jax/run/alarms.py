@@ -113,7 +113,7 @@ class Alarms:
         self._largest, self._never = 0.0, True  # of all norms; clipped
 
     def hear(self, values: Mapping[str, float], step: int) -> list[str]:
-        """New sentences on a report: "train/..." or "eval/..." values at `step`.
+        """New sentences on a report: "train/...", "eval/..." values at `step`, say.
 
         A run that goes on hears first what the run before it has reported.
         """
@@ -124,7 +124,9 @@ class Alarms:
             found = found | dict(self._of_training(plain, step))
         told = self._told.get(split, set())
         self._told[split] = set(found)
-        return [f"{name}: {found[name]}" for name in found if name not in told]
+        # Of one evaluation among several: which.
+        where = "" if split in ("train", "eval") else f"{split}/"
+        return [f"{where}{name}: {found[name]}" for name in found if name not in told]
 
     def _of_training(self, values: Mapping[str, float], step: int) -> Iterator[Alarm]:
         late = step >= SETTLED * self._plan.total

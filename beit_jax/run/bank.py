@@ -141,7 +141,7 @@ def fill(encode: Encode, stream: EvalStream, mesh: Mesh) -> Bank:
         rows = slice(filled, filled + len(real))
         features[:, rows] = made[:, real]
         labels[rows] = batch["label"][real]
-        index[rows] = step * stream.plan.batch_size + real
+        index[rows] = batch["index"][real]
         filled = rows.stop
     for sentence in stream.ledger.sentences.values():
         print(f"skipped: {sentence}", file=sys.stderr)

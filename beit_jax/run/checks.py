@@ -1,6 +1,6 @@
 """What must fit before a run begins: metrics, classes, settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -13,21 +13,21 @@ from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.config import Plan
 from beit_jax.lookup import nearest
 from beit_jax.run import state
+from beit_jax.run.evaluator import Evaluation
 from beit_jax.tasks.base import Context
 
 
-def check_best(config: ConfigDict, task, spec, tests) -> None:
-    """Raises ValueError when no evaluation will measure `keeper.best`."""
-    best = config.checkpoint.best
-    if best and not tests:
-        raise ValueError(f"keeper.best={best!r} needs a data.eval_source")
-    if best:
-        names = [f"eval/{name}" for name in metric_names(task, spec)]
-        if best not in names:
-            raise ValueError(
-                f"keeper.best={best!r} is no metric of this task"
-                f"{nearest(best, names)} (it has {', '.join(names)})"
-            )
+def check_best(best: str, task, evaluations: Sequence[Evaluation]) -> None:
+    """Raises ValueError when no evaluation will measure `checkpoint.best`."""
+    if not best:
+        return
+    names = metric_names(task, evaluations)
+    if best not in names:
+        there = ", ".join(names) or "none: give data.eval_source, or one in evals"
+        raise ValueError(
+            f"checkpoint.best={best!r} is no metric of this run's evaluations"
+            f"{nearest(best, names)} (there are {there})"
+        )
 
 
 def unused_settings(
@@ -47,9 +47,12 @@ def unused_settings(
     return notes
 
 
-def metric_names(task, spec: Mapping[str, tuple]) -> list[str]:
-    """What `task.summarize` gives, found without computing; `spec` is a batch's."""
-    batch = {name: jax.ShapeDtypeStruct(*form) for name, form in spec.items()}
+def metric_names(task, evaluations: Sequence[Evaluation]) -> list[str]:
+    """What each of the evaluations measures, found without computing."""
+    batch = {
+        name: jax.ShapeDtypeStruct((1, *form.shape), form.dtype)
+        for name, form in task.eval_spec.items()
+    } | {"weight": jax.ShapeDtypeStruct((1,), jnp.float32)}
     boxed = nn.unbox(state.abstract_variables(task, batch))
     frozen = frozen_lib.shapes(task.frozen)
     step = jax.ShapeDtypeStruct((), jnp.int32)
@@ -62,18 +65,23 @@ def metric_names(task, spec: Mapping[str, tuple]) -> list[str]:
         sums, boxed["params"], batch, boxed["model_state"], frozen, step
     )
     ones = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
-    return list(task.summarize([ones]))
+    names = []
+    for name, stream, _ in evaluations:
+        scorer = task.scorer(stream.info)
+        scorer.add(ones, np.zeros(1, np.int64))
+        names += [f"{name}/{metric}" for metric in scorer.metrics()]
+    return names
 
 
 def check_classes(task, *streams) -> None:
-    """Holds the classes of labelled streams (None is skipped) against the task's.
+    """Holds the classes of labelled streams against the task's.
 
     JAX would not notice: a label beyond the last class gives NaN or nothing.
 
     Raises:
       ValueError: another number of classes, or streams that name them differently.
     """
-    infos = [stream.info for stream in streams if stream and task.classes]
+    infos = [stream.info for stream in streams if task.classes]
     for info in infos:
         names = info.class_names
         if len(names) != task.classes:

@@ -1,7 +1,8 @@
-"""One pass over a split: what a task measures, and pictures of it."""
+"""Passes over splits: what a task measures of each, and pictures of it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +10,80 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from beit_jax import sharding
-from beit_jax.data import pipeline
+from beit_jax import lookup, sharding
+from beit_jax.charts import confusion, reliability
+from beit_jax.data import pipeline, sources
 from beit_jax.data.pipeline import EvalStream
 from beit_jax.run.state import TrainState
+from beit_jax.tasks import scores
 from beit_jax.tasks.base import Context
+from beit_jax.tasks.scorers import Scorer
 
 Tree = Any
+
+PLAIN = "eval"  # the evaluation on `data.eval_source`
+ALL = "all"  # stands for the names of all others
+# A kind of chart, whose fields are what its drawing takes -> (H, W, 3) uint8.
+CHARTS = {
+    scores.Confusion: confusion.draw,
+    scores.Reliability: reliability.draw,
+}
+
+
+class Evaluation(NamedTuple):
+    """A split to measure."""
+
+    name: str  # its metrics are NAME/...: PLAIN, or eval_NAME of `evals`
+    stream: EvalStream
+    every: int  # steps of training between two passes; 0: at the end only
+
+    @property
+    def prefix(self) -> str:
+        """What its pictures' names begin with beside those of others."""
+        return "" if self.name == PLAIN else f"{self.name}/"
+
+    def measures(self, metric: str) -> bool:
+        return metric.split("/")[0] == self.name
+
+
+def evaluations(config: ConfigDict, task) -> list[Evaluation]:
+    """The one on `data.eval_source`, if that names any, and then those of `evals`.
+
+    Raises:
+      ValueError: a name, a setting or a source that cannot be used.
+    """
+    splits = {}
+    if config.data.eval_source:
+        splits[PLAIN] = config.data.eval_source, config.eval.every_steps
+    for name, section in config.evals.items():
+        where = f"config.evals.{name}"
+        if not name.isidentifier() or name == ALL:
+            raise ValueError(
+                f"{where}: a name has letters, digits and '_', begins with no digit "
+                f"and is not {ALL!r}"
+            )
+        if not isinstance(section, ConfigDict):
+            raise ValueError(f"{where}={section!r} must be a section with a source")
+        splits[f"{PLAIN}_{name}"] = lookup.call(_split, section, where)
+    spec, seed = task.eval_spec, config.seed
+    return [
+        Evaluation(
+            name,
+            pipeline.eval_stream(config.data, spec, seed, sources.build(source)),
+            every,
+        )
+        for name, (source, every) in splits.items()
+    ]
+
+
+def _split(source: Mapping[str, Any], every_steps: int = 0) -> tuple[Mapping, int]:
+    """What an entry of `evals` takes."""
+    if every_steps < 0:
+        raise ValueError(
+            f"config.evals: every_steps={every_steps} must be at least 0, which means "
+            "at the end only"
+        )
+    return source, every_steps
 
 
 def compiled(
@@ -45,7 +113,7 @@ class Evaluator:
         def measured(params, batch, ctx):
             return task.eval_step(params, batch, ctx), jnp.sum(batch["weight"])
 
-        self._task = task
+        self._task, self._mesh = task, mesh
         self._measured = compiled(measured, mesh, seed)
         self._pictures = compiled(task.pictures, mesh, seed)
 
@@ -53,54 +121,65 @@ class Evaluator:
         self,
         state: TrainState,
         frozen: Tree,
-        stream: EvalStream,
+        evaluation: Evaluation,
         shard: tuple[int, int],
-    ) -> tuple[dict[str, float], Sequence[Tree]]:
-        """Metrics over the stream; independent of batch size, padding, mesh, hosts.
+    ) -> tuple[dict[str, float], Scorer]:
+        """Metrics over the split; independent of batch size, padding, mesh, hosts.
 
-        eval/examples is how many were counted: all, but for those that were skipped.
+        NAME/examples is how many were counted: all, but for those that were skipped.
 
         Args:
           shard: this host's number and the number of hosts.
 
         Returns:
-          The metrics, and of what they were made: the outputs of the task's eval_step.
+          The metrics, and the scorer that made them and has more to tell.
         """
-        measured = [
+        stream, counted = evaluation.stream, 0.0
+        scorer = self._task.scorer(stream.info)
+        # Every host gets the outputs of all, and knows without asking whose they are.
+        order = sharding.row_order(stream.plan.batch_size, self._mesh)
+        begun = (
             self._measured(state, frozen, batch) for batch in stream.batches(shard)
-        ]
-        # The only wait for the devices, and no batch's outputs are more than rows.
-        outputs, counts = zip(*jax.device_get(measured), strict=True)
-        metrics = self._task.summarize(outputs) | {"examples": float(sum(counts))}
-        if skipped := stream.info.num_examples - metrics["examples"]:
+        )
+        for step, (outputs, count) in enumerate(one_behind(begun)):
+            scorer.add(outputs, stream.index(step)[order])
+            counted += float(count)
+        metrics = scorer.metrics() | {"examples": counted}
+        if skipped := stream.info.num_examples - counted:
             metrics["skipped"] = skipped
-        return {f"eval/{name}": value for name, value in metrics.items()}, outputs
+        return {f"{evaluation.name}/{k}": v for k, v in metrics.items()}, scorer
 
     def paint(
         self,
         state: TrainState,
         frozen: Tree,
-        stream: EvalStream,
+        evaluation: Evaluation,
         shard: tuple[int, int],
         count: int,
-        outputs: Sequence[Tree],
+        scorer: Scorer,
     ) -> dict[str, np.ndarray]:
-        """Name -> (count or 1, H, W, 3): what was learnt, and charts of `outputs`.
+        """Name -> (count or 1, H, W, 3): what was learnt, and the charts of `scorer`.
 
         Of the task's pictures the first `count` of the first batch; nothing if that is
         0. The first host alone draws charts.
         """
         if not count:
             return {}
-        pictures = self._pictures(state, frozen, next(iter(stream.batches(shard))))
+        batch = next(iter(evaluation.stream.batches(shard)))
+        pictures = self._pictures(state, frozen, batch)
         shown = {name: np.asarray(image[:count]) for name, image in pictures.items()}
-        if shard[0]:
-            return shown
-        return shown | self._task.charts(outputs, stream.info.class_names)
+        return shown if shard[0] else shown | draw(scorer.report().charts)
 
 
-def evaluation_stream(config: ConfigDict, task) -> EvalStream | None:
-    """Of `data.eval_source`; None where the config names none."""
-    if not config.data.eval_source:
-        return None
-    return pipeline.eval_stream(config.data, task.train_spec, config.seed)
+def one_behind(begun: Iterable[Tree]) -> Iterator[Tree]:
+    """What devices compute, each fetched when the next has been begun.
+
+    They never wait for the host, nor does it let more than two pile up.
+    """
+    for one, _ in itertools.pairwise(itertools.chain(begun, [None])):
+        yield jax.device_get(one)
+
+
+def draw(charts: Mapping[str, tuple]) -> dict[str, np.ndarray]:
+    """Charts of a `Report` -> name -> (1, H, W, 3) uint8."""
+    return {k: CHARTS[type(chart)](*chart)[None] for k, chart in charts.items()}

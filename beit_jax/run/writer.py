@@ -53,9 +53,12 @@ class Writer:
         self._line({"step": step, "warning": sentence})
         self._board.add_text("warning", sentence, step)
 
-    def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+    def pictures(
+        self, step: int, pictures: Mapping[str, np.ndarray], prefix: str = ""
+    ) -> None:
         """Name -> (B, H, W, 3) uint8, the batch one below the other in one PNG."""
         for name, rows in pictures.items() if self._enabled else ():
+            name = prefix + name
             image = np.concatenate(list(rows))
             self._board.add_image(name, image, step, dataformats="HWC")
             self._pictures.mkdir(exist_ok=True)
@@ -114,16 +117,17 @@ def _json_number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def read_last(workdir: pathlib.Path, prefix: str) -> dict[str, float | None]:
-    """The newest line of `metrics.jsonl` with names that begin so, or {}.
+def read_last(workdir: pathlib.Path, *prefixes: str) -> dict[str, float | None]:
+    """Of each prefix the newest line of `metrics.jsonl` with names that begin so.
 
     A number that was not finite is None.
     """
-    for record in reversed(_records(workdir)):
-        found = {k: v for k, v in record.items() if k.startswith(prefix)}
-        if found:
-            return found
-    return {}
+    newest = {}
+    for record in _records(workdir):
+        for prefix in prefixes:
+            found = {k: v for k, v in record.items() if k.startswith(prefix)}
+            newest[prefix] = found or newest.get(prefix, {})
+    return {k: v for found in newest.values() for k, v in found.items()}
 
 
 def history(workdir: pathlib.Path) -> Iterator[tuple[int, dict[str, float]]]:

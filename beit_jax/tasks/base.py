@@ -1,18 +1,22 @@
 """What the loop knows of a task."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
-import numpy as np
 
 from beit_jax.checkpoints.frozen import Network
+from beit_jax.tasks.scorers import Means, Scorer
 
 Array = jax.Array
 Tree = Any
 Batch = dict[str, Array]
 Sums = dict[str, tuple[Array, Array]]
+
+# What the compiled training step augments by: an evaluation asks for none of it.
+TRAIN_ONLY = ("jitter", "erase", "erase_seed", "mix")
 
 
 class Context(NamedTuple):
@@ -39,6 +43,7 @@ class Task(Protocol):
     """
 
     train_spec: dict[str, jax.ShapeDtypeStruct]  # of one example, without batch axis
+    eval_spec: dict[str, jax.ShapeDtypeStruct]  # the same, of an evaluation's
     headline: tuple[str, ...]  # the metrics that a person watches
     classes: int | None  # labels must be in [0, classes); None: it uses no labels
     frozen: Mapping[str, Network]  # that the step uses and never trains
@@ -65,18 +70,14 @@ class Task(Protocol):
         one of them.
         """
 
-    def summarize(self, outputs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-        """Metrics from what `eval_step` gave, or from the sums of training's steps."""
+    def train_scorer(self) -> Scorer:
+        """Makes metrics of the sums of training's steps."""
 
-    def charts(
-        self, outputs: Iterable[Mapping[str, Any]], class_names: Sequence[str]
-    ) -> dict[str, np.ndarray]:
-        """Name -> (1, H, W, 3) uint8 pictures of an evaluation's outputs."""
+    def scorer(self, info: Any) -> Scorer:
+        """Makes metrics, tables and charts of what `eval_step` gave.
 
-    def tables(
-        self, outputs: Iterable[Mapping[str, Any]], class_names: Sequence[str]
-    ) -> dict[str, list[tuple]]:
-        """Name -> rows of an evaluation's details, the first row with their names."""
+        `info` is that of the source, which knows the names of its classes.
+        """
 
     def pictures(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         """Name -> (B, H, W, 3) uint8 pictures that show what was learnt; {} if none."""
@@ -92,7 +93,7 @@ class Task(Protocol):
         """
 
     def warnings(self, metrics: Mapping[str, float], progress: float) -> dict[str, str]:
-        """Name -> sentence on what looks wrong in `summarize`d metrics.
+        """Name -> sentence on what looks wrong in a scorer's metrics.
 
         `progress` is the share of the run that is done, in 0..1.
         """
@@ -107,38 +108,21 @@ class Defaults:
     pool = None
     outputs = ()
 
+    @functools.cached_property  # so that a task may set its own
+    def eval_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return {k: form for k, form in self.train_spec.items() if k not in TRAIN_ONLY}
+
     def adapt(self, params: Tree, model: Mapping[str, Any]) -> Tree:
         return params
 
     def pictures(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         return {}
 
-    def charts(
-        self, outputs: Iterable[Mapping[str, Any]], class_names: Sequence[str]
-    ) -> dict[str, np.ndarray]:
-        return {}
-
-    def tables(
-        self, outputs: Iterable[Mapping[str, Any]], class_names: Sequence[str]
-    ) -> dict[str, list[tuple]]:
-        return {}
-
     def warnings(self, metrics: Mapping[str, float], progress: float) -> dict[str, str]:
         return {}
 
-    def summarize(self, outputs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-        return {name: float(value) for name, value in means(outputs).items()}
+    def train_scorer(self) -> Scorer:
+        return Means()
 
-
-def means(outputs: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """Summed sums over summed weights, in float64; NaN where nothing counted."""
-    totals: dict[str, list] = {}
-    for sums in outputs:
-        for name, (value, weight) in sums.items():
-            total = totals.setdefault(name, [0.0, 0.0])
-            total[0] = total[0] + np.asarray(value, np.float64)
-            total[1] = total[1] + np.asarray(weight, np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return {
-            name: np.divide(value, weight) for name, (value, weight) in totals.items()
-        }
+    def scorer(self, info: Any) -> Scorer:
+        return self.train_scorer()

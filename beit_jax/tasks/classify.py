@@ -1,15 +1,13 @@
 """Fine-tuning an encoder as an image classifier, or training one from scratch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from beit_jax.charts import confusion, reliability
 from beit_jax.heads.linear import POOLS, LinearHead
 from beit_jax.tasks import base, encoders, on_device, scores
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
@@ -130,48 +128,8 @@ class Classify(base.Defaults):
         sums = {"loss": loss, "top1": hit[:, 0], "top5": hit.any(1)}
         return {k: (jnp.sum(v * weight), jnp.sum(weight)) for k, v in sums.items()}
 
-    def summarize(self, outputs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-        """Of training's sums their means, of an evaluation's rows all metrics."""
-        outputs = list(outputs)
-        if "label" not in outputs[0]:
-            return super().summarize(outputs)
-        return scores.scalars(scores.gather(outputs), self.classes)
-
-    def charts(
-        self, outputs: Iterable[Mapping[str, Any]], class_names: Sequence[str]
-    ) -> dict[str, np.ndarray]:
-        """The confusion matrix, unless classes are too many, and calibration."""
-        rows = scores.gather(outputs)
-        bins = scores.calibration(rows)
-        error = scores.calibration_error(bins)
-        made = {"reliability": reliability.draw(*bins, error)}
-        if self.classes <= confusion.MOST:
-            counts = scores.confusion(rows, self.classes)
-            made["confusion"] = confusion.draw(counts, class_names)
-        return {name: image[None] for name, image in made.items()}
-
-    def tables(
-        self, outputs: Iterable[Mapping[str, Any]], class_names: Sequence[str]
-    ) -> dict[str, list[tuple]]:
-        """Scores of each class and averaged, and how often which was taken for which.
-
-        The confusion matrix is told by its cells that are not 0: of many classes they
-        are few.
-        """
-        rows = scores.gather(outputs)
-        names = class_names or [str(number) for number in range(self.classes)]
-        each = scores.per_class(rows, self.classes)
-        columns = [each.support, *(getattr(each, score) for score in scores.SCORES)]
-        numbers = zip(names, *(column.tolist() for column in columns), strict=True)
-        pairs = scores.confused_pairs(rows)
-        means = scores.averages(each)
-        return {
-            "per_class": [("class", "support", *scores.SCORES), *numbers],
-            "averages": [("average", *scores.SCORES)]
-            + [(name, *values.values()) for name, values in means.items()],
-            "confusion": [("class", "predicted", "count")]
-            + [(names[label], names[other], count) for label, other, count in pairs],
-        }
+    def scorer(self, info: Any) -> scores.ClassScorer:
+        return scores.ClassScorer(self.classes, info.class_names)
 
 
 def under_heat(image: Array, heat: Array) -> Array:

@@ -1,7 +1,7 @@
 """Masked image modelling: predict what the hidden patches are (BEiT, eq. 3)."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from beit_jax.heads.tokens import TokenHead
 from beit_jax.targets import TARGETS
 from beit_jax.tasks import base, encoders, on_device
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
+from beit_jax.tasks.scorers import Means, Numbers
 
 PREDICT = ("masked", "all")
 SETTLED = 0.2  # of a run: by then it should predict better than without looking
@@ -154,20 +155,20 @@ class Pretrain(base.Defaults):
         chosen = jnp.take_along_axis(patches, index[..., None], axis=1)
         return self.head.apply({"params": params}, chosen)
 
-    def summarize(self, outputs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-        """Adds what the best guess without looking would reach: one token for all."""
-        outputs = list(outputs)
-        means = base.means(outputs)
-        share = means.pop("token_share", None)
-        numbers = {name: float(value) for name, value in means.items()}
-        if share is None:
-            return numbers
+    def train_scorer(self) -> Means:
+        return Means(self._blind_guess)
+
+    def _blind_guess(self, means: Mapping, weights: Mapping) -> Numbers:
+        """What the best guess without looking would reach: one token for all."""
+        if "token_share" not in means:
+            return {}
+        share = means["token_share"]
         used = share[share > 0]
-        return numbers | {
+        return {
             "unigram_accuracy": float(share.max()),
             "unigram_loss": float(-np.sum(used * np.log(used))),
             "chance_accuracy": 1 / self.target.outputs,
-            "tokens": sum(float(sums["token_share"][1]) for sums in outputs),
+            "tokens": float(weights["token_share"]),
         }
 
     def warnings(self, metrics: Mapping[str, float], progress: float) -> dict[str, str]:

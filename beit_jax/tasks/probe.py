@@ -1,6 +1,6 @@
 """Linear probes: how much of the classes every block of a frozen encoder tells."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -16,6 +16,7 @@ from beit_jax.sharding import partitioned
 from beit_jax.targets.tokens import UNTRAINED
 from beit_jax.tasks import base, encoders, on_device
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
+from beit_jax.tasks.scorers import Means, Numbers
 
 NORMS = ("none", "batch")
 HAVE_ENCODERS = ("pretrain", "classify")  # tasks
@@ -170,15 +171,16 @@ class Probe(base.Defaults):
             "top1_by_block": (hit @ weight, count),
         }
 
-    def summarize(self, outputs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-        """The sums' means, top-1 of every block, and which block is the best."""
-        means = base.means(outputs)
-        top1 = means.pop("top1_by_block")
-        best = int(np.argmax(top1))
-        each = {f"top1_block_{i:02d}": float(value) for i, value in enumerate(top1)}
-        numbers = {name: float(value) for name, value in means.items()}
-        chosen = {"top1": float(top1[best]), "best_block": float(best)}
-        return numbers | chosen | each
+    def train_scorer(self) -> Means:
+        return Means(_of_blocks)
+
+
+def _of_blocks(means: Mapping, weights: Mapping) -> Numbers:
+    """Top-1 of every block, and which block is the best."""
+    top1 = means["top1_by_block"]
+    best = int(np.argmax(top1))
+    each = {f"top1_block_{i:02d}": float(value) for i, value in enumerate(top1)}
+    return {"top1": float(top1[best]), "best_block": float(best)} | each
 
 
 def _trained(network: Frozen, asked: Mapping[str, Any]) -> tuple[dict[str, Any], str]:

@@ -9,14 +9,17 @@ macro averages are over the classes that occur as a label or as a prediction. Wh
 classes are equally likely the one with the lower number is predicted.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from beit_jax.tasks.scorers import Report
+
 Array = np.ndarray
 
 BINS = 15
+MOST = 1300  # classes of a drawn confusion matrix: of more, each has less than a pixel
 
 
 class Rows(NamedTuple):
@@ -195,3 +198,64 @@ def calibration_error(found: Calibration) -> float:
     """ECE: the mean distance of confidence and accuracy, bins by their examples."""
     gaps = np.abs(found.accuracy - found.confidence)
     return float(_share(found.count @ gaps, found.count.sum()))
+
+
+class Confusion(NamedTuple):
+    """A chart: (C, C) counts, a row for each label; names of the classes, or none."""
+
+    counts: Array
+    class_names: Sequence[str]
+
+
+class Reliability(NamedTuple):
+    """A chart: a `Calibration`, and the error that follows from it."""
+
+    count: Array
+    accuracy: Array
+    confidence: Array
+    error: float
+
+
+class ClassScorer:
+    """The `Scorer` of a classifier: keeps a row an example, see `gather`."""
+
+    def __init__(self, classes: int, class_names: Sequence[str]):
+        """`class_names` are `classes` of them, or none: then classes are numbered."""
+        self._classes, self._class_names = classes, class_names
+        self._outputs: list[Mapping[str, Array]] = []
+
+    def add(self, outputs: Mapping[str, Array], index: Array | None = None) -> None:
+        self._outputs.append(outputs)
+
+    def metrics(self) -> dict[str, float]:
+        return scalars(gather(self._outputs), self._classes)
+
+    def report(self) -> Report:
+        """Scores of each class and averaged, and which class was taken for which.
+
+        The table of confusion tells the cells of the matrix that are not 0: of many
+        classes they are few. It is drawn unless classes are too many.
+        """
+        rows = gather(self._outputs)
+        bins = calibration(rows)
+        charts = {"reliability": Reliability(*bins, calibration_error(bins))}
+        if self._classes <= MOST:
+            counts = confusion(rows, self._classes)
+            charts["confusion"] = Confusion(counts, self._class_names)
+        return Report(self._tables(rows), charts)
+
+    def _tables(self, rows: Rows) -> dict[str, list[tuple]]:
+        names = self._class_names or [str(number) for number in range(self._classes)]
+        each = per_class(rows, self._classes)
+        columns = [each.support, *(getattr(each, score) for score in SCORES)]
+        numbers = zip(names, *(column.tolist() for column in columns), strict=True)
+        return {
+            "per_class": [("class", "support", *SCORES), *numbers],
+            "averages": [("average", *SCORES)]
+            + [(name, *values.values()) for name, values in averages(each).items()],
+            "confusion": [("class", "predicted", "count")]
+            + [
+                (names[label], names[other], n)
+                for label, other, n in confused_pairs(rows)
+            ],
+        }

@@ -1,6 +1,6 @@
 """Training an image tokenizer: reconstruct the image through visual tokens."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ from beit_jax.models.tokenizers import TOKENIZERS
 from beit_jax.tasks import base, encoders, on_device
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 from beit_jax.tasks.objectives import OBJECTIVES, Outcome
+from beit_jax.tasks.scorers import Means, Numbers
 
 COLLAPSED = 0.1  # a codebook of which less is in use is worth a warning
 SETTLED = 0.25  # of a run: before, codes may still come into use
@@ -93,15 +94,15 @@ class Tokenizer(base.Defaults):
             "code_share": (share, images * ids.shape[1])
         }
 
-    def summarize(self, outputs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-        """The sums' means, PSNR in dB, tokens counted, codes in use, perplexity."""
-        outputs = list(outputs)
-        means = base.means(outputs)
-        share = means.pop("code_share")
+    def train_scorer(self) -> Means:
+        return Means(self._of_codes)
+
+    def _of_codes(self, means: Mapping, weights: Mapping) -> Numbers:
+        """PSNR in dB, tokens counted, codes in use, perplexity."""
+        share = means["code_share"]
         used = share[share > 0]
-        numbers = {name: float(value) for name, value in means.items()}
-        return numbers | {
-            "tokens": sum(float(sums["code_share"][1]) for sums in outputs),
+        return {
+            "tokens": float(weights["code_share"]),
             "psnr": float(-10 * np.log10(means["mse"])),
             "codes_used": float(len(used) / len(share)),
             "dead_codes": float(len(share) - len(used)),

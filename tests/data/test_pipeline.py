@@ -75,7 +75,7 @@ def test_batches_have_exactly_the_promised_arrays(config):
         pipeline.eval_stream(config, SPEC, seed=0),
     ):
         batch = next(stream.batches())
-        assert batch.keys() == {*SPEC, "weight"}
+        assert batch.keys() == {*SPEC, "weight", "index"}
         for name, (shape, dtype) in stream.spec.items():
             assert (batch[name].shape, batch[name].dtype) == (shape, dtype)
         assert (batch["weight"] == 1).all()
@@ -83,7 +83,7 @@ def test_batches_have_exactly_the_promised_arrays(config):
 
 def test_without_masks_or_labels_there_are_none(config):
     batch = next(pipeline.train_stream(config, spec_of(image=(8, 8, 3)), 0).batches())
-    assert batch.keys() == {"image", "weight"}
+    assert batch.keys() == {"image", "weight", "index"}
 
 
 def test_seeking_gives_what_running_gives(config):
@@ -150,6 +150,18 @@ def test_evaluation_keeps_the_order_of_the_source():
     source = synthetic.Synthetic(10, 10, 16)
     want = [source.read(index).image for index in range(10)]
     np.testing.assert_array_equal(images, want)
+
+
+@pytest.mark.parametrize("make", [pipeline.train_stream, pipeline.eval_stream])
+def test_a_batch_tells_which_examples_it_holds(make):
+    """The label of each synthetic example is its index here."""
+    source = {"name": "synthetic", "num_examples": 10, "num_classes": 10, "size": 8}
+    stream = make(config_of(source), SPEC, seed=0)
+    for step, batch in enumerate(take(stream.batches(), 3)):
+        real = batch["weight"] > 0
+        np.testing.assert_array_equal(batch["index"][real], batch["label"][real])
+        assert (batch["index"][~real] == -1).all()
+        np.testing.assert_array_equal(stream.index(step), batch["index"])
 
 
 def test_both_views_show_the_same_part_and_side(config):
@@ -259,7 +271,7 @@ def test_a_batch_shares_one_mixing_and_the_next_has_another():
 def test_evaluation_is_not_augmented():
     spec = SPEC | spec_of(mix=(5,), erase=(4,), erase_seed=(), jitter=(3, 2))
     stream = pipeline.eval_stream(config_of({"name": "synthetic"}), spec, seed=0)
-    assert stream.spec.keys() == {*SPEC, "weight"}
+    assert stream.spec.keys() == {*SPEC, "weight", "index"}
 
 
 def test_an_evaluation_of_random_parts_is_the_same_in_every_pass():

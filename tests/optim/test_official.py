@@ -28,7 +28,7 @@ def _full_precision():
 
 
 def plan(total: int, warmup: int) -> Plan:
-    return Plan(total=total, warmup=warmup, log=0, eval=0, save=0)
+    return Plan(total=total, warmup=warmup, log=0, save=0)
 
 
 # The recorded models of groups.json: the task, the model, and the task's settings.

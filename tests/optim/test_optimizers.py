@@ -15,7 +15,7 @@ from tests.agreement import assert_agrees
 
 STEPS, WARMUP = 6, 3
 SETTINGS = {"lr": 2.0, "min_lr": 0.0, "weight_decay": 0.1, "clip_norm": 0.0}
-PLAN = Plan(total=STEPS, warmup=WARMUP, log=0, eval=0, save=0)
+PLAN = Plan(total=STEPS, warmup=WARMUP, log=0, save=0)
 SHAPES = {"kernel": (3, 5, 4), "bias": (3, 4)}
 
 

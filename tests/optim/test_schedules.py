@@ -25,7 +25,7 @@ GOLDEN = json.loads(
 
 
 def plan(total: int, warmup: int) -> Plan:
-    return Plan(total=total, warmup=warmup, log=0, eval=0, save=0)
+    return Plan(total=total, warmup=warmup, log=0, save=0)
 
 
 def rates(steps, settings: dict) -> np.ndarray:

@@ -16,7 +16,7 @@ from beit_jax.tasks.base import Defaults
 from beit_jax.train import train
 from tests import tiny
 
-PLAN = Plan(total=1000, warmup=100, log=50, eval=0, save=0)
+PLAN = Plan(total=1000, warmup=100, log=50, save=0)
 PARAMS = {
     "encoder": {
         "patch_embed": {"kernel": np.zeros((2, 2))},
@@ -164,6 +164,9 @@ def test_what_a_task_finds_is_told_by_split():
     watch = alarms(task)
     assert watch.hear({"eval/loss": 7.0}, 500) == ["loss: 7.0 0.5"]
     assert watch.hear({"eval/loss": 8.0}, 600) == []
+    # Of a named evaluation it is said of which, and told once for itself.
+    assert watch.hear({"eval_v2/loss": 7.0}, 600) == ["eval_v2/loss: 7.0 0.6"]
+    assert watch.hear({"eval_v2/loss": 7.0}, 700) == []
     assert heard(watch, {"loss": 9.0}, start=500) == ["loss: 9.0 0.5"]
 
 

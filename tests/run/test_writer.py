@@ -101,6 +101,8 @@ def test_the_newest_line_of_a_kind_is_read(tmp_path):
     assert read_last(tmp_path, "eval/") == {"eval/top1": 0.75}
     assert read_last(tmp_path, "train/") == {"train/loss": 2.0}
     assert read_last(tmp_path, "test/") == {}
+    both = {"eval/top1": 0.75, "train/loss": 2.0}
+    assert read_last(tmp_path, "eval/", "train/", "test/") == both
 
 
 def test_a_run_without_numbers_has_no_last_ones(tmp_path):

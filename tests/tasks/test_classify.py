@@ -38,14 +38,14 @@ def test_an_evaluation_smooths_no_labels():
     task, ctx, params, batch = start(task__label_smoothing=0.5)
     logs = LOGITS - np.log(np.exp(LOGITS).sum())
     sums = jax.jit(task.eval_step)(params, batch, ctx)
-    metrics = task.summarize([sums])
+    metrics = runs.metrics(task, sums)
     np.testing.assert_allclose(metrics["loss"], -logs[batch["label"]].mean(), rtol=1e-6)
 
 
 def test_the_five_best_classes_count_as_found():
     task, ctx, params, batch = start()
     batch["label"] = np.arange(CLASSES, dtype=np.int32)  # every rank once
-    metrics = task.summarize([jax.jit(task.eval_step)(params, batch, ctx)])
+    metrics = runs.metrics(task, jax.jit(task.eval_step)(params, batch, ctx))
     assert metrics["top1"] == 1 / CLASSES
     assert metrics["top5"] == 5 / CLASSES
     confidence = np.exp(LOGITS[0]) / np.exp(LOGITS).sum()
@@ -145,8 +145,16 @@ def test_erasing_changes_what_is_seen():
 )
 def test_the_spec_asks_for_what_the_step_augments_by(setting, arrays):
     changes = {f"data__augment__{name}": value for name, value in setting.items()}
-    spec = tasks.build(runs.config("classify", **changes)).train_spec
-    assert spec.keys() == {"image", "label", *arrays}
+    task = tasks.build(runs.config("classify", **changes))
+    assert task.train_spec.keys() == {"image", "label", *arrays}
+    assert task.eval_spec.keys() == {"image", "label"}
+
+
+def test_a_task_may_evaluate_on_other_arrays_than_it_trains_on():
+    task = tasks.build(runs.config("classify"))
+    task.eval_spec = {"image": task.train_spec["image"]}
+    assert task.train_spec.keys() == {"image", "label"}
+    assert task.eval_spec.keys() == {"image"}
 
 
 def test_randaugment_fills_with_the_mean_of_the_pixel_space():

@@ -17,7 +17,7 @@ def started(request):
     step = jax.jit(task.eval_step)
 
     def measure(*batches, ctx=ctx) -> dict[str, float]:
-        return task.summarize([step(params, batch, ctx) for batch in batches])
+        return runs.metrics(task, *(step(params, batch, ctx) for batch in batches))
 
     return task, params, ctx, measure
 

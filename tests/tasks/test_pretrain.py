@@ -139,7 +139,7 @@ def test_the_best_blind_guess_has_its_closed_form():
     share = np.zeros(task.target.outputs)
     share[:2] = 6, 2
     sums = {"loss": (8.0, 8.0), "accuracy": (2.0, 8.0), "token_share": (share, 8.0)}
-    numbers = task.summarize([sums, sums])
+    numbers = runs.metrics(task, sums, sums)
     assert numbers["loss"] == 1 and numbers["accuracy"] == 0.25
     assert numbers["unigram_accuracy"] == 0.75
     assert numbers["chance_accuracy"] == 1 / task.target.outputs
@@ -196,7 +196,7 @@ def test_all_patches_may_be_predicted(mask):
     features = task.encoder.apply({"params": params["encoder"]}, image, flat)
     predicted = task.head.apply({"params": params}, features.tokens[:, 1:])
     wanted = task.target(ctx.frozen.get("target"), batch["token_image"])
-    metrics = task.summarize([jax.jit(task.eval_step)(params, batch, ctx)])
+    metrics = runs.metrics(task, jax.jit(task.eval_step)(params, batch, ctx))
     mean = task.target.loss(predicted, wanted).mean()
     np.testing.assert_allclose(metrics["loss"], mean, rtol=1e-5)
     assert metrics["masked_patches"] == flat.sum() / 6

@@ -114,7 +114,7 @@ def test_a_single_example_does_not_move_the_running_statistics():
 def test_the_best_block_is_told_beside_all():
     task = tasks.build(runs.config("probe"))
     part = {"loss": (6.0, 4.0), "top1_by_block": (np.array([1.0, 3.0]), 4.0)}
-    assert task.summarize([part, part]) == {
+    assert runs.metrics(task, part, part) == {
         "loss": 1.5,
         "top1": 0.75,
         "best_block": 1.0,

@@ -46,16 +46,16 @@ def sums(mse: float, uses) -> dict:
 
 def test_psnr_has_its_closed_form():
     task, uses = build(), np.ones(32)
-    metrics = task.summarize([sums(0.01, uses)])
+    metrics = runs.metrics(task, sums(0.01, uses))
     np.testing.assert_allclose(metrics["psnr"], 20, rtol=1e-6)  # -10 log10(0.01)
-    two = task.summarize([sums(0.005, uses), sums(0.015, uses)])
+    two = runs.metrics(task, sums(0.005, uses), sums(0.015, uses))
     np.testing.assert_allclose(two["psnr"], 20, rtol=1e-6)
 
 
 def test_perplexity_of_equally_used_codes_is_their_number():
     uses = np.zeros(32)
     uses[4:12] = 5
-    metrics = build().summarize([sums(0.1, uses)])
+    metrics = runs.metrics(build(), sums(0.1, uses))
     np.testing.assert_allclose(metrics["perplexity"], 8, rtol=1e-6)
     assert metrics["codes_used"] == 8 / 32
     assert metrics["dead_codes"] == 24
@@ -64,7 +64,7 @@ def test_perplexity_of_equally_used_codes_is_their_number():
 def test_perplexity_counts_the_codes_of_all_batches():
     first, second = np.zeros(32), np.zeros(32)
     first[0], second[1] = 30, 10
-    metrics = build().summarize([sums(0.1, first), sums(0.1, second)])
+    metrics = runs.metrics(build(), sums(0.1, first), sums(0.1, second))
     entropy = -0.75 * np.log(0.75) - 0.25 * np.log(0.25)
     np.testing.assert_allclose(metrics["perplexity"], np.exp(entropy), rtol=1e-6)
 
@@ -87,7 +87,7 @@ def test_the_sums_are_those_of_the_reconstruction():
     task, params, ctx, batch = runs.start(runs.config("tokenizer"))
     image = np.asarray(PIXEL_SPACES["half"].to_float(batch["image"]))
     output = jax.jit(task.model.apply)({"params": params, **ctx.model_state}, image)
-    metrics = task.summarize([jax.jit(task.eval_step)(params, batch, ctx)])
+    metrics = runs.metrics(task, jax.jit(task.eval_step)(params, batch, ctx))
     error = np.square((output.reconstruction - image) / 2).mean()  # in [0, 1]
     np.testing.assert_allclose(metrics["mse"], error, rtol=1e-5)
     distance = output.quantized.loss.mean()
@@ -141,7 +141,7 @@ def test_every_tokenizer_learns_to_reconstruct(model):
         now, sums = update(now, ctx.frozen, batch)
         losses.append(float(sums["mse"][0]))
     assert losses[-1] < losses[0]
-    metrics = task.summarize([jax.device_get(sums)])
+    metrics = runs.metrics(task, jax.device_get(sums))
     assert metrics.keys() >= {"loss", "psnr", "perplexity", "codes_used", "dead_codes"}
 
 
@@ -186,7 +186,7 @@ def test_the_bound_is_reconstruction_plus_weighed_divergence(likelihood):
     kl = (q * np.log(q * 32)).sum(-1).mean()
     for step, weight in ((0, 0.0), (5, 1.0), (10, 2.0), (99, 2.0)):
         ctx = ctx._replace(step=np.int32(step))
-        metrics = task.summarize([jax.jit(task.eval_step)(params, batch, ctx)])
+        metrics = runs.metrics(task, jax.jit(task.eval_step)(params, batch, ctx))
         np.testing.assert_allclose(metrics["kl"], kl, rtol=1e-4)
         np.testing.assert_allclose(metrics["reconstruction"], wanted, rtol=1e-4)
         bound = wanted + weight / (3 * 4**2) * kl
