@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from beit_jax import config as config_lib
-from beit_jax import lookup, sharding
+from beit_jax import lookup, sharding, tasks
 from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.checkpoints import names
 from beit_jax.checkpoints.foreign.rules import Hints, pair
@@ -24,14 +24,12 @@ from beit_jax.data.ops import decode
 from beit_jax.data.settings import Augment
 from beit_jax.data.sources import BadExample, Record
 from beit_jax.data.views import Views
-from beit_jax.heads.linear import LinearHead
-from beit_jax.heads.network import Network
-from beit_jax.heads.tokens import TokenHead
 from beit_jax.models.pixels import PixelSpace
 from beit_jax.models.tokenizers import TOKENIZERS
 from beit_jax.run import bank, state
 from beit_jax.run import card as card_lib
 from beit_jax.run.state import TrainState
+from beit_jax.targets.tokens import UNTRAINED
 
 Tree = Any
 ImageLike = str | pathlib.Path | Image.Image | np.ndarray
@@ -137,21 +135,26 @@ def network(saved: Restored) -> tuple[nn.Module, Tree]:
 
 
 def _of_encoder(saved: Restored) -> tuple[nn.Module, Tree]:
-    """An encoder with the head that is there, if any, and their parameters."""
+    """An encoder with the head that its config names, if it has one; and parameters."""
     encoder, _, _ = bank.encoder_of(saved)
-    params = saved.params
-    if "lm_head" in params:
-        outputs = params["lm_head"]["kernel"].shape[1]
-        return Network(encoder, TokenHead(outputs, encoder.dtype)), params
-    if "head" in params:
-        head = LinearHead(
-            classes=params["head"]["kernel"].shape[1],
-            pool="mean" if "fc_norm" in params else "cls",
-            norm_eps=encoder.norm_eps,
-            dtype=encoder.dtype,
-        )
-        return Network(encoder, head), params
-    return encoder, params["encoder"]
+    if saved.params.keys() == {"encoder"}:
+        return encoder, saved.params["encoder"]
+    network = tasks.build(_standing_alone(saved)).network
+    return network.clone(encoder=encoder), saved.params
+
+
+def _standing_alone(saved: Restored) -> ConfigDict:
+    """Its config; the tokenizer that it predicted tokens of need not be there."""
+    config = config_lib.from_dict(saved.config)
+    if config.task.name == "pretrain" and "lm_head" in saved.params:
+        vocab = saved.params["lm_head"]["kernel"].shape[1]
+        if config.task.target.name == "tokens":
+            config.task.target = {
+                "name": "tokens",
+                "checkpoint": UNTRAINED,
+                "untrained": {"vocab": vocab},
+            }
+    return config
 
 
 def _tokenizer(saved: Restored) -> nn.Module:

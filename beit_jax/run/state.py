@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from beit_jax import sharding
 from beit_jax.config import Plan
 from beit_jax.optim import optimizers
+from beit_jax.optim.optimizers import Optimizer
 
 Tree = Any
 
@@ -44,7 +45,7 @@ def abstract_variables(task, batch: Tree) -> Tree:
 
 def create(
     task, config: ConfigDict, plan: Plan, mesh: Mesh, batch: Tree
-) -> tuple[TrainState, TrainState, optax.GradientTransformation]:
+) -> tuple[TrainState, TrainState, Optimizer]:
     """A fresh state made in place on the mesh, its shardings, and its optimizer.
 
     Args:
@@ -53,7 +54,9 @@ def create(
 
     rng = jax.random.key(config.seed)
     boxed = abstract_variables(task, batch)
-    tx = optimizers.make(config.optim, plan, nn.unbox(boxed["params"]))
+    params = nn.unbox(boxed["params"])
+    optimizer = optimizers.make(config.optim, plan, params, task.layers(params))
+    tx = optimizer.tx
 
     def fresh(rng) -> TrainState:
         made = nn.unbox(_variables(task, batch, rng))
@@ -84,4 +87,4 @@ def create(
         model_state=sharding.shardings_of(boxed["model_state"], mesh),
         ema=None if abstract.ema is None else params,
     )
-    return jax.jit(fresh, out_shardings=shardings)(rng), shardings, tx
+    return jax.jit(fresh, out_shardings=shardings)(rng), shardings, optimizer

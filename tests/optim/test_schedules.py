@@ -18,6 +18,7 @@ from beit_jax.config import Plan
 from beit_jax.models.vqvae import VQVAE
 from beit_jax.optim import layers, optimizers, schedules
 from tests.models import official
+from tests.optim import by_name
 
 GOLDEN = json.loads(
     (pathlib.Path(__file__).parents[1] / "golden" / "optim.json").read_text()
@@ -91,7 +92,7 @@ def test_layer_scales_have_the_official_values():
         "blocks": {"norm1": {"scale": jnp.zeros((12, 5))}},
         "head": {"kernel": jnp.zeros((2, 2))},
     }
-    scales = layers.layer_scales(params, golden["layer_decay"])
+    scales = layers.layer_scales(by_name.layers(params), golden["layer_decay"])
     blocks = scales["blocks"]["norm1"]["scale"]
     assert blocks.shape == (12, 1)
     np.testing.assert_allclose(blocks[:, 0], golden["blocks"], rtol=1e-7)
@@ -102,7 +103,7 @@ def test_layer_scales_have_the_official_values():
 
 def test_layer_decay_without_blocks_is_refused():
     with pytest.raises(ValueError, match="layer_decay=0.5 needs an encoder"):
-        layers.layer_scales({"conv": {"kernel": jnp.zeros(3)}}, 0.5)
+        layers.layer_scales({"conv": {"kernel": np.array(0)}}, 0.5)
 
 
 def test_decay_spares_vectors_and_positions_but_no_tables():
@@ -144,7 +145,7 @@ def test_every_stage_of_the_optimizer_changes_its_updates(changed):
     settings.update(clip_norm=1.0, layer_decay=0.5, eps=1e-1)
 
     def step(settings):
-        tx = optimizers.make(settings, plan(4, 0), params)
+        tx = optimizers.make(settings, plan(4, 0), params, by_name.layers(params)).tx
         update = jax.jit(lambda params: tx.update(params, tx.init(params), params)[0])
         return update(params)["cls_token"]
 
