@@ -101,10 +101,14 @@ class Loaded(NamedTuple):
 
 
 def load(
-    path: str | pathlib.Path, image_size: int | tuple[int, int] | None = None
+    path: str | pathlib.Path,
+    image_size: int | tuple[int, int] | None = None,
+    config: ConfigDict | None = None,
 ) -> Loaded:
     """See `beit_jax.load`."""
     saved = restore(path, Hints(image_size=image_size))
+    if config is not None:
+        saved = saved._replace(config=config.to_dict())
     module, variables = network(saved)
     card = card_lib.of_checkpoint(saved)
     return Loaded(module, jax.device_put(variables), Preprocess(card), card)
@@ -170,6 +174,17 @@ def own_config(saved: Restored) -> ConfigDict:
     """The one that a checkpoint carries, on the devices that are here."""
     config = config_lib.from_dict(saved.config)
     config.mesh = config_lib.defaults().mesh
+    return config
+
+
+def config_for(saved: Restored, given: ConfigDict | None) -> ConfigDict:
+    """A copy of the config `given`, whole, or else the checkpoint's own.
+
+    Raises:
+      ValueError: it has keys that there are not, or lacks some.
+    """
+    config = (given or own_config(saved)).copy_and_resolve_references()
+    config_lib.check(config)
     return config
 
 

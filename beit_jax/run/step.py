@@ -25,7 +25,7 @@ def make_update(
     config: ConfigDict,
     shardings: TrainState,
     mesh: Mesh,
-) -> Callable[[TrainState, Tree, Tree], tuple[TrainState, Tree]]:
+) -> "Update":
     """The compiled step: (state, frozen, global batch) -> (next state, metric sums).
 
     The given state's buffers are reused for the next one.
@@ -34,7 +34,7 @@ def make_update(
 
     def update(state: TrainState, frozen: Tree, batch: Tree, key):
         rng = jax.random.fold_in(key, state.step)
-        ctx = Context(state.step, rng, state.model_state, frozen)
+        ctx = Context(state.step, rng, state.model_state, frozen, state.ema)
 
         def loss(params, batch, ctx):
             return task.train_loss(layers.hold(params, optimizer.scales), batch, ctx)
@@ -63,7 +63,23 @@ def make_update(
     step = jax.jit(update, donate_argnums=0, out_shardings=(shardings, everywhere))
     # An argument, not a constant: other seeds find the program in XLA's cache.
     key = jax.random.key(config.seed)
-    return lambda state, frozen, batch: step(state, frozen, batch, key)
+    return Update(step, key)
+
+
+class Update:
+    """A compiled step with the key of its run."""
+
+    def __init__(self, step: Callable, key: jax.Array):
+        self._step, self._key = step, key
+
+    def __call__(
+        self, state: TrainState, frozen: Tree, batch: Tree
+    ) -> tuple[TrainState, Tree]:
+        return self._step(state, frozen, batch, self._key)
+
+    def lower(self, state: TrainState, frozen: Tree, batch: Tree) -> jax.stages.Lowered:
+        """The step's program; shapes with shardings do for its arguments."""
+        return self._step.lower(state, frozen, batch, self._key)
 
 
 def accumulated(

@@ -27,6 +27,7 @@ class Context(NamedTuple):
     rng: Array  # already folded with step
     model_state: Tree  # mutable collections; {} for most
     frozen: Mapping[str, Tree]  # weights of the task's frozen networks: arguments
+    ema: Tree | None = None  # averaged parameters, of a run that keeps them
 
 
 class Aux(NamedTuple):
