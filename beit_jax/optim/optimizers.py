@@ -1,6 +1,5 @@
 """Optimizers with BEiT's schedule, decay mask, clipping, and factors on the rate."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -127,9 +126,7 @@ def make(config: ConfigDict, plan: Plan, params: Tree, layers: Tree) -> Optimize
     Raises:
       ValueError: no such optimizer, or parameters that do not fit the settings.
     """
-    rate = functools.partial(
-        schedules.warmup_cosine, plan=plan, peak=config.lr, final=config.min_lr
-    )
+    rate = schedules.make(config.schedule, plan, config.lr, config.min_lr)
     kind = lookup(OPTIMIZERS, config.name, "optim.name")
     steps = [clip(config.clip_norm)] if config.clip_norm else []
     steps += kind(config, decay_mask(params), layers)

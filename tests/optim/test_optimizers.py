@@ -68,13 +68,14 @@ def mae_lars(weight, grad, decays):
 def test_an_optimizer_follows_its_formula(name, formula):
     params, grads = trees()
     after = ours(name, params, grads)
+    schedule = schedules.make({"name": "cosine"}, PLAN, SETTINGS["lr"], 0.0)
     for leaf in SHAPES:
         for block, weight in enumerate(params[leaf].astype(np.float64)):
             momentum = 0
             for step in range(STEPS):
                 grad = grads[step][leaf][block]
                 momentum = 0.9 * momentum + formula(weight, grad, leaf == "kernel")
-                rate = schedules.warmup_cosine(step, PLAN, SETTINGS["lr"], 0.0, np)
+                rate = schedule(step, xp=np)
                 weight = weight - rate * momentum
                 got = after[step][leaf][block]
                 assert_agrees(f"formula of {name}", "a step", got, weight, 1e-5)
