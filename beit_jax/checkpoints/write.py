@@ -35,10 +35,14 @@ def choose(target: str | pathlib.Path, to: str) -> str:
             f"what is {target} to be? --to {'|'.join(FORMATS)}"
             + (f", not {to!r}" if to else "")
         )
-    suffixes = {"safetensors": (".safetensors",), "timm": (".safetensors", *TORCH)}
+    suffixes = {"safetensors": (".safetensors",)}
+    suffixes["timm"] = ("", ".safetensors", *TORCH)  # without: a folder
     fits = suffixes.get(to, files.SINGLE if to == "official" else ())
     if fits and pathlib.Path(target).suffix not in fits:
-        raise ValueError(f"{target} as {to} must end in one of {', '.join(fits)}")
+        raise ValueError(
+            f"{target} as {to} must end in one of {', '.join(filter(None, fits))}"
+            + ("" if fits[0] else ", or be a folder, without a suffix")
+        )
     if to != "orbax" and pathlib.Path(target).expanduser().exists():
         raise ValueError(f"{target} exists; name a new one")
     return to
@@ -51,8 +55,9 @@ def write(
 
     Args:
       saved: with its whole card, see card.of_checkpoint.
-      target: a folder for "orbax" and "hf", a file for all others, by whose suffix it
-        is .safetensors, .npz or (with PyTorch) .pth; nothing is written over.
+      target: a folder for "orbax" and "hf", and without a suffix for "timm"; a file for
+        all others, by whose suffix it is .safetensors, .npz or (with PyTorch) .pth;
+        nothing is written over.
       to: one of FORMATS.
       allow: patterns of our parameters to leave behind.
 
@@ -77,10 +82,10 @@ def write(
             f"a {name} is written as {', '.join((*family.DIALECTS, *OURS))}, not as "
             f"{to!r}"
         )
-    made = family.foreign(saved, to)
+    made = family.foreign(saved, to, target)
     state, report = rules.write(made.rows, flat, made.ignorable, allow)
     state |= made.extra
-    _write(target, state, {"format": "pt"} if to == "hf" else {}, made.texts)
+    _write(target, state, {"format": "pt"} if made.texts else {}, made.texts)
     return report._replace(notes=made.notes)
 
 

@@ -3,9 +3,9 @@
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from beit_jax.checkpoints.foreign import beit_names, processors
+from beit_jax.checkpoints.foreign import beit_names, processors, relatives, timm_config
 from beit_jax.checkpoints.foreign.beit_names import (
     ENCODER,
     IGNORABLE,
@@ -28,7 +28,7 @@ HF_EPS = 1e-12  # of transformers, where config.json says nothing; the official 
 def recognise(state: Mapping[str, Array]) -> str:
     """ "official" for the names that timm has too, "hf", or "" for no BEiT."""
     names = beit_names.of_state(state)
-    if names is None:
+    if names is None or relatives.looks_like(state):
         return ""
     return "hf" if names.hf else "official"
 
@@ -46,16 +46,14 @@ def understand(found: Found, dialect: str, hints: Hints) -> Understood:
     if any(name.startswith(SECOND) for name in found.state):
         notes.append(f"BEiT v2's second prediction, {SECOND}*, is left behind")
     shapes = _shapes(found, names, there)
-    texts = found.texts if dialect == "hf" or _is_timm(found.texts) else {}
+    timm = timm_config.of_texts(found.texts) if dialect == "official" else {}
+    texts = found.texts if dialect == "hf" or timm else {}
     config = texts.get("config.json", {}) if dialect == "hf" else {}
-    for key, ours in (("model_type", "beit"), ("hidden_act", "gelu")):
-        if config.get(key, ours) != ours:
-            theirs = config[key]
-            raise ValueError(f"{found.path}: config.json has {key}={theirs!r}, no BEiT")
-    heads = _heads(found, shapes, config, hints.heads, notes)
-    model = _model(found, shapes, heads, hints.image_size, config, notes)
-    size = pair(model["image_size"])
     try:
+        told = _told(shapes, config, timm)
+        heads = _heads(shapes, told.heads, hints.heads, notes)
+        model = _model(found, shapes, heads, hints.image_size, told, notes)
+        size = pair(model["image_size"])
         seen = processors.of_texts(texts, found.path.name, size, hints.pixels)
     except ValueError as error:
         raise type(error)(f"{found.path}: {error}") from error
@@ -63,7 +61,7 @@ def understand(found: Found, dialect: str, hints: Hints) -> Understood:
     grid = [side // model["patch_size"] for side in size]
     data = {
         "augment": {"interpolation": seen.interpolation},
-        "eval_frame": {"name": "centre", "crop_pct": seen.crop_pct},
+        "eval_frame": seen.frame,
     }
     sections = {
         "epochs": 0.0,
@@ -75,8 +73,10 @@ def understand(found: Found, dialect: str, hints: Hints) -> Understood:
         hidden = max(1, int(0.4 * math.prod(grid)))
         sections["data"]["mask"] = {"name": "blockwise", "max_patches": hidden}
     parts = [part for part in beit_names.parts(heads) if part.ours in there]
-    card = {"class_names": _class_names(config, sections["task"].get("classes", 0))}
-    notes = (*notes, *seen.notes)
+    classes = sections["task"].get("classes", 0)
+    class_names, more = timm_config.class_names(timm, classes)
+    card = {"class_names": class_names or _class_names(config, classes)}
+    notes = (*notes, *seen.notes, *more)
     return Understood(names.rows(parts), sections, card, IGNORABLE, notes)
 
 
@@ -92,8 +92,39 @@ def _shapes(found: Found, names: Names, there: Mapping) -> dict[str, tuple[int, 
     return shapes
 
 
-def _is_timm(texts: Mapping[str, Any]) -> bool:
-    return "pretrained_cfg" in texts.get("config.json", {})
+class Told(NamedTuple):
+    """What a config beside the weights tells of a network; None: nothing."""
+
+    heads: int = 0
+    image_size: Any = None
+    norm_eps: float | None = None
+    layer_scale: float | None = None
+
+
+def _told(
+    shapes: Mapping[str, tuple[int, ...]],
+    config: Mapping[str, Any],
+    timm: Mapping[str, Any],
+) -> Told:
+    """Of transformers' `config` or timm's, and of tables, which have a bias a head.
+
+    Raises:
+      ValueError: it is the config of another network.
+    """
+    for key, ours in (("model_type", "beit"), ("hidden_act", "gelu")):
+        if config.get(key, ours) != ours:
+            raise ValueError(f"config.json has {key}={config[key]!r}, no BEiT")
+    heads = config.get("num_attention_heads", 0)
+    size, eps, scale = config.get("image_size"), config.get("layer_norm_eps"), None
+    if timm:
+        timm_config.check(timm)
+        heads = timm_config.heads(timm, shapes[f"{ENCODER}/cls_token"][-1])
+        size, eps = timm_config.image_size(timm), timm_config.NORM_EPS
+        scale = timm.get("model_args", {}).get("init_values")
+    for table in (SHARED_TABLE, OWN_TABLE):
+        if table in shapes:
+            heads = shapes[table][-1]
+    return Told(heads, size, eps, scale)
 
 
 def _check_groups(found: Found, there: dict) -> None:
@@ -109,15 +140,9 @@ def _check_groups(found: Found, there: dict) -> None:
             del there[ours]
 
 
-def _heads(
-    found: Found, shapes: Mapping, config: Mapping, asked: Any, notes: list[str]
-) -> int:
-    told = config.get("num_attention_heads", 0)
-    for table in (SHARED_TABLE, OWN_TABLE):
-        if table in shapes:
-            told = shapes[table][-1]
+def _heads(shapes: Mapping, told: int, asked: Any, notes: list[str]) -> int:
     if asked and told and asked != told:
-        raise Undecided(f"--heads={asked}, but {found.path} tells of {told}")
+        raise Undecided(f"--heads={asked}, but it tells of {told}")
     if asked or told:
         return asked or told
     dim = shapes[f"{ENCODER}/cls_token"][-1]
@@ -131,13 +156,13 @@ def _model(
     shapes: Mapping[str, tuple[int, ...]],
     heads: int,
     asked: Any,
-    config: Mapping[str, Any],
+    told: Told,
     notes: list[str],
 ) -> dict[str, Any]:
     """The section `model`, without its pixels."""
     dim = shapes[f"{ENCODER}/cls_token"][-1]
     if dim % heads:
-        raise ValueError(f"{found.path}: {dim} features do not make {heads} heads")
+        raise ValueError(f"{dim} features do not make {heads} heads")
     patch = shapes[f"{ENCODER}/patch_embed/proj/kernel"][-1]
     blocks = (re.search(r"\b(?:blocks|layers?)\.(\d+)\.", name) for name in found.state)
     depth = 1 + max(int(match[1]) for match in blocks if match)
@@ -146,12 +171,14 @@ def _model(
     scaled = f"{ENCODER}/blocks/gamma_1" in shapes
     embeddings = shapes.get(f"{ENCODER}/pos_embed")
     counts = (shapes[table][0] if table else 0, embeddings[1] if embeddings else 0)
-    eps = 1e-6
-    if beit_names.of_state(found.state).hf and "layer_norm_eps" not in config:
+    eps = 1e-6 if told.norm_eps is None else told.norm_eps
+    if told.norm_eps is None and beit_names.of_state(found.state).hf:
         eps = HF_EPS
         notes.append(f"norm_eps={eps}, transformers' default, for no config.json tells")
+    # Its value matters to blocks that are made anew only.
+    scale = (told.layer_scale or released_layer_scale(depth)) if scaled else 0.0
     return {
-        "image_size": _image_size(found, asked, config, patch, counts, notes),
+        "image_size": _image_size(asked, told.image_size, patch, counts, notes),
         "patch_size": patch,
         "dim": dim,
         "depth": depth,
@@ -160,16 +187,14 @@ def _model(
         "abs_pos_embed": "learned" if embeddings else "none",
         "rel_pos_bias": tables.get(table, "none"),
         "qkv_bias": f"{ENCODER}/blocks/attn/q_bias" in shapes,
-        # Its value matters to blocks that are made anew only.
-        "layer_scale": released_layer_scale(depth) if scaled else 0.0,
-        "norm_eps": config.get("layer_norm_eps", eps),
+        "layer_scale": scale,
+        "norm_eps": eps,
     }
 
 
 def _image_size(
-    found: Found,
     asked: Any,
-    config: Mapping[str, Any],
+    told: Any,
     patch: int,
     counts: tuple[int, int],
     notes: list[str],
@@ -188,23 +213,26 @@ def _image_size(
         rows = (positions.offset_rows(grid), positions.embedding_rows(grid))
         return all(have in (0, want) for have, want in zip(counts, rows, strict=True))
 
-    if told := config.get("image_size"):
+    if told:
         if fits(pair(told)):
             return told if isinstance(told, int) else tuple(told)
         raise ValueError(
-            f"{found.path}: config.json says images of {told} px, and the tables of "
-            f"positions have {offsets or embeddings} rows, which are of others"
+            f"config.json says images of {told} px, and the tables of positions have "
+            f"{offsets or embeddings} rows, which are of others"
         )
     if not any(counts):
-        if not asked:
-            notes.append("image_size=224, for the weights do not tell: --image_size")
-        return asked or 224
+        if asked:
+            return asked
+        raise Undecided(
+            "it has no positions at all. Are they rotary, as in EVA-02 and DINOv3, it "
+            "is no BEiT; is it one without positions, say so by --image_size"
+        )
     rows = math.isqrt(offsets - 3) // 2 + 1 if offsets else math.isqrt(embeddings)
     if fits((rows * patch, rows * patch)):
         return rows * patch
     if not asked or not fits(pair(asked)):
         raise Undecided(
-            f"{found.path}: {offsets or embeddings} rows of positions are of no square "
+            f"{offsets or embeddings} rows of positions are of no square "
             f"of {patch}-pixel patches; name their images' size by --image_size "
             "HEIGHT,WIDTH"
         )

@@ -1,11 +1,12 @@
 """The BEiT family: how ours is written for other tools."""
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from beit_jax.checkpoints.foreign import beit_names, processors
+from beit_jax.checkpoints.foreign import beit_names, processors, timm_config
 from beit_jax.checkpoints.foreign.beit_names import (
     ENCODER,
     INDEX,
@@ -23,8 +24,8 @@ from beit_jax.models.vit import released_layer_scale
 DIALECTS = ("official", "timm", "hf")
 
 
-def foreign(saved: Restored, dialect: str) -> Foreign:
-    """See checkpoints/foreign/families.py.
+def foreign(saved: Restored, dialect: str, target: pathlib.Path) -> Foreign:
+    """See checkpoints/foreign/families.py. timm's may be a folder or a file.
 
     Raises:
       ValueError: something that the dialect cannot express.
@@ -37,16 +38,20 @@ def foreign(saved: Restored, dialect: str) -> Foreign:
     size = pair(saved.config["model"]["image_size"])
     grid = (size[0] // patch, size[1] // patch)
     extra, ignorable, notes = {}, (), ()
+    texts = {}
     if dialect == "timm":
         parts = [p for p in parts if p.group not in ("mask", "lm_head")]
-        if SHARED_TABLE in flat:
+        if target.suffix:
+            notes = timm_config.of_file(saved, flat, target)
+        else:
+            texts[timm_config.FILE], notes = timm_config.written(saved, flat)
+        if SHARED_TABLE in flat and target.suffix:
             parts = [part for part in parts if part.group != "shared"]
             ignorable = (SHARED_TABLE,)
             depth = len(flat[f"{ENCODER}/blocks/attn/qkv"])
             copies = [f"blocks.{i}.attn.{TABLE}" for i in range(depth)]
             extra = dict.fromkeys(copies, flat[SHARED_TABLE])
-            notes = ("timm has no shared table: every block has a copy of it",)
-        notes += (_timm_call(saved, flat, size),)
+            notes = ("every block has a copy of the shared table", *notes)
     rows = names.rows(parts)
     if saved.config["model"].get("abs_pos_embed") == "sincos":
         dim = flat[f"{ENCODER}/cls_token"].shape[-1]
@@ -55,7 +60,7 @@ def foreign(saved: Restored, dialect: str) -> Foreign:
     if dialect == "official":
         extra |= _index_buffers(rows, flat, grid)
     if dialect != "hf":
-        return Foreign(rows, ignorable, extra, {}, notes)
+        return Foreign(rows, ignorable, extra, texts, notes)
     config = _hf_config(saved, flat, grid, patch)
     if f"{ENCODER}/blocks/attn/q_bias" not in flat:
         extra |= _no_biases(flat)
@@ -64,22 +69,6 @@ def foreign(saved: Restored, dialect: str) -> Foreign:
         more += ("transformers confuses the sides of tables that are for no square",)
     texts = {"config.json": config, processors.FILE: processor}
     return Foreign(rows, ignorable, extra, texts, (*notes, *more))
-
-
-def _timm_call(
-    saved: Restored, flat: Mapping[str, Array], size: tuple[int, int]
-) -> str:
-    """How timm makes the network, where it is not of a size that it has by name."""
-    classes = flat["params/head/bias"].size if "params/head/bias" in flat else 0
-    settings = {"img_size": size[0] if size[0] == size[1] else size}
-    settings |= {"num_classes": classes, "checkpoint_path": "TARGET"}
-    if "params/fc_norm/scale" not in flat:
-        settings["global_pool"] = "token"
-    if f"{ENCODER}/blocks/gamma_1" not in flat:
-        settings["init_values"] = 0.0
-    words = ", ".join(f"{name}={value!r}" for name, value in settings.items())
-    mean, std = (tuple(saved.card[name]) for name in ("mean", "std"))
-    return f"timm.create_model(NAME, {words}); images of mean {mean}, deviation {std}"
 
 
 def _index_buffers(rows, flat, grid: tuple[int, int]) -> dict[str, Array]:

@@ -3,6 +3,7 @@
 Its files have the state dict under "weights".
 """
 
+import pathlib
 import re
 from collections.abc import Mapping
 
@@ -73,7 +74,7 @@ def understand(found: Found, dialect: str, hints: Hints) -> Understood:
     return made
 
 
-def foreign(saved: Restored, dialect: str) -> Foreign:
+def foreign(saved: Restored, dialect: str, target: pathlib.Path) -> Foreign:
     """See checkpoints/foreign/families.py."""
     sizes = tokenizers.settings(saved, DiscreteVAE, ("patch_size", "res_blocks"))
     return Foreign(rows(**sizes), notes=tokenizers.pixel_notes(saved, "half"))

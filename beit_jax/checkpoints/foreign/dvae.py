@@ -5,6 +5,7 @@ OpenAI's files hold the encoder and the decoder apart; `files.read` of their fol
 target is for, and paints none.
 """
 
+import pathlib
 import re
 from collections.abc import Mapping
 from itertools import pairwise
@@ -120,7 +121,7 @@ def understand(found: Found, dialect: str, hints: Hints) -> Understood:
     return tokenizers.understood(table, model, hints, **more)
 
 
-def foreign(saved: Restored, dialect: str) -> Foreign:
+def foreign(saved: Restored, dialect: str, target: pathlib.Path) -> Foreign:
     """See checkpoints/foreign/families.py.
 
     Raises:

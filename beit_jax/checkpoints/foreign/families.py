@@ -3,7 +3,7 @@
 A family is a module with
   recognise(state) -> the dialect that a state dict is written in, or ""
   understand(found, dialect, hints) -> rules.Understood
-  DIALECTS, and foreign(saved, dialect) -> rules.Foreign, for what it can write
+  DIALECTS, and foreign(saved, dialect, target) -> rules.Foreign, for what it can write
 """
 
 import json
@@ -11,7 +11,14 @@ from collections.abc import Iterable, Mapping
 
 from beit_jax import config as config_lib
 from beit_jax.checkpoints import names
-from beit_jax.checkpoints.foreign import beit, discrete_vae, dvae, rules, vqvae
+from beit_jax.checkpoints.foreign import (
+    beit,
+    discrete_vae,
+    dvae,
+    relatives,
+    rules,
+    vqvae,
+)
 from beit_jax.checkpoints.foreign.files import Found
 from beit_jax.checkpoints.foreign.rules import NO_HINTS, Array, Hints, Report, pair
 from beit_jax.checkpoints.steps import Restored
@@ -40,11 +47,7 @@ def restore(
         if dialect := family.recognise(found.state):
             break
     else:
-        names = ", ".join(sorted(found.state)[:8])
-        raise ValueError(
-            f"{found.path} is of no network known here ({', '.join(FAMILIES)}); it has "
-            f"{names or 'nothing'}, …"
-        )
+        raise ValueError(f"{found.path} {_unknown(found.state)}")
     understood = family.understand(found, dialect, hints)
     try:
         tree, report = rules.read(
@@ -65,6 +68,14 @@ def restore(
     )
     saved, more = _resized(saved, hints.image_size)
     return saved, report._replace(notes=(*understood.notes, *more))
+
+
+def _unknown(state: Mapping[str, Array]) -> str:
+    """What a state dict is, which is of no family."""
+    none = f"is of no network known here ({', '.join(FAMILIES)})"
+    if what := relatives.looks_like(state):
+        return f"{none}; it looks like {what}"
+    return f"{none}; it has {', '.join(sorted(state)[:8]) or 'nothing'}, …"
 
 
 def _without_wrapper(state: Mapping[str, Array]) -> dict[str, Array]:

@@ -1,25 +1,33 @@
-"""What images go through before a network, as Hugging Face and timm write it down."""
+"""preprocessor_config.json of transformers: what images go through, both ways."""
 
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from beit_jax.checkpoints.foreign.rules import Undecided
-from beit_jax.models.pixels import PIXEL_SPACES
+from beit_jax.checkpoints.foreign import preparation, timm_config
+from beit_jax.checkpoints.foreign.preparation import Preparation
+from beit_jax.checkpoints.foreign.rules import pair
 
 FILE = "preprocessor_config.json"
-FILTERS = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL's numbers
+FILTERS = {1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "area"}  # PIL's numbers
 # Files of these names hold weights of BEiT v2, or of v1 without ImageNet-22k: trained
 # with ImageNet's mean and deviation, all others with 0.5 and 0.5.
 IMAGENET_NAMES = re.compile(r"beit_?v?2|(?<!\d)pt1k|1k_pt(?!22k)")
+# "CLIPImageProcessorFast", "BeitFeatureExtractor" -> "clip", "beit".
+ENDINGS = re.compile(r"(ImageProcessor(Fast|Pil)?|FeatureExtractor)$")
+# Processors by what a number as `size` is to them: both sides, or the short one.
+SQUASHING = {"", "beit", "vit", "deit", "flava", "siglip", "blip", "segformer", "dpt"}
+SQUASHING |= {"pvt", "donut", "vithybrid", "efficientnet"}
+KEEPING = {"clip", "bit", "convnext", "poolformer", "levit", "chineseclip"}
+KEEPING |= {"mobilenetv1", "mobilenetv2", "mobilevit", "videomae"}
+CROPPING = {"clip", "bit", "levit", "poolformer", "chineseclip"}  # if they don't say
 
 
-class Preparation(NamedTuple):
-    """Of evaluation's images."""
+class Resized(NamedTuple):
+    """A resize in our words, and the size of what comes out."""
 
-    pixels: str  # one of PIXEL_SPACES
-    interpolation: str
-    crop_pct: float
+    frame: dict[str, Any]
+    view: tuple[int, int]  # (0, 0): as large as the image makes it
     notes: tuple[str, ...] = ()
 
 
@@ -34,44 +42,139 @@ def of_texts(
       pixels: the user's word, which wins.
 
     Raises:
-      ValueError: a mean and deviation that are none of PIXEL_SPACES.
+      ValueError: a mean and deviation that are none of PIXEL_SPACES, a filter that we
+        have not, sizes that do not fit together.
     """
-    short = max(image_size)
-    crop_pct = 224 / 256 if short < 384 else 1.0  # as run_class_finetuning.py does
-    if processor := texts.get(FILE):
-        return _of_processor(processor, short, pixels)
-    if timm := texts.get("config.json", {}).get("pretrained_cfg"):
-        return Preparation(
-            pixels or _space(timm["mean"], timm["std"]),
-            timm.get("interpolation", "bicubic"),
-            timm.get("crop_pct", crop_pct),
-        )
+    side = max(image_size)
+    processor = texts.get(FILE)
+    # transformers' wrapper of timm writes timm's config under its own name.
+    timm = timm_config.of_texts({timm_config.FILE: processor} if processor else texts)
+    if timm:
+        return timm_config.prepared(timm, side, pixels)
+    if processor:
+        return _of_processor(processor, image_size, pixels)
+    # As run_class_finetuning.py does.
+    frame = preparation.centre(224 / 256 if side < 384 else 1.0)
     if pixels:
-        return Preparation(pixels, "bicubic", crop_pct)
+        return Preparation(pixels, "bicubic", frame)
     guess = "imagenet" if IMAGENET_NAMES.search(name) else "half"
     note = (
         f"pixels={guess!r} by the name {name!r}: the file does not tell. BEiT v1's "
         "weights of ImageNet-22k want 'half', all others 'imagenet': --pixels"
     )
-    return Preparation(guess, "bicubic", crop_pct, (note,))
+    return Preparation(guess, "bicubic", frame, (note,))
 
 
-def _of_processor(processor: Mapping[str, Any], side: int, pixels: str) -> Preparation:
-    crop_pct, notes = 1.0, ()
-    size, crop = (_side(processor.get(key)) for key in ("size", "crop_size"))
-    if processor.get("do_center_crop") and size and crop:
-        crop_pct = crop / size
-    if crop_pct > 1:
-        raise ValueError(f"{FILE} cuts {crop} px out of images of {size} px")
-    if processor.get("do_resize", True):
-        notes = (
-            f"the image processor squashes images to {size or side} px; here they keep "
-            "their shape and the centre is seen",
-        )
+def _of_processor(
+    processor: Mapping[str, Any], image_size: tuple[int, int], pixels: str
+) -> Preparation:
     resample = processor.get("resample", 3)
     if resample not in FILTERS:
         raise ValueError(f"{FILE}: resample={resample}, none of PIL's {FILTERS}")
-    return Preparation(pixels or _pixels(processor), FILTERS[resample], crop_pct, notes)
+    made = _resize(processor, image_size)
+    notes = made.notes
+    if made.view not in ((0, 0), image_size):
+        have, want = ("x".join(map(str, size)) for size in (made.view, image_size))
+        notes += (
+            f"the image processor gives {have} px, the weights are for {want} px",
+        )
+    pixels = pixels or _pixels(processor)
+    return Preparation(pixels, FILTERS[resample], made.frame, notes)
+
+
+def _resize(processor: Mapping[str, Any], image_size: tuple[int, int]) -> Resized:
+    kind, notes = _kind(processor), ()
+    size = _size(processor.get("size"), kind) or _size(image_size, kind)
+    crop = _size(processor.get("crop_size"), "") or _size(image_size, "")
+    crops = processor.get("do_center_crop", kind in CROPPING)
+    crop = (crop.get("height", 0), crop.get("width", 0)) if crops else (0, 0)
+    if kind not in SQUASHING | KEEPING and not _fits(processor, size):
+        notes = (f"image processor {kind!r} is not known here: its size is followed",)
+    if not processor.get("do_resize", True):
+        note = "the image processor resizes nothing: here images are made to fit"
+        return Resized(preparation.centre(), crop, (*notes, note))
+    if kind == "donut":
+        return Resized(preparation.fit(), (size["height"], size["width"]), notes)
+    if _fits(processor, size):
+        side = size.get("longest_edge") or size["max_height"]
+        view = (side, size.get("max_width", side))
+        fill = preparation.level(processor.get("image_mean", (0.5,) * 3))
+        return Resized(preparation.fit(fill, "top_left"), view, notes)
+    edge = size.get("shortest_edge", 0)
+    if kind == "convnext" and edge:
+        return _of_convnext(processor, edge)
+    if kind == "poolformer" and processor.get("crop_pct", 0.9):
+        edge = int((edge or size["height"]) / processor.get("crop_pct", 0.9))
+    if kind == "levit" and edge:
+        edge = int(256 / 224 * edge)
+    made = _cut((edge,) * 2, crop, True) if edge else _cut(_sides(size), crop, False)
+    return made._replace(notes=(*notes, *made.notes))
+
+
+def _fits(processor: Mapping[str, Any], size: Mapping[str, int]) -> bool:
+    """Whether the whole image is shown with its shape kept, in a border."""
+    longest = "max_height" in size or size.keys() == {"longest_edge"}
+    return longest and bool(processor.get("do_pad"))
+
+
+def _of_convnext(processor: Mapping[str, Any], edge: int) -> Resized:
+    """It cuts where images are small, and squashes where they are large."""
+    if edge >= 384:
+        return Resized(preparation.whole(), (edge, edge))
+    resized = int(edge / (processor.get("crop_pct") or 224 / 256))
+    return _cut((resized, resized), (edge, edge), True)
+
+
+def _cut(resized: tuple[int, int], crop: tuple[int, int], keeps: bool) -> Resized:
+    """The centre of an image whose short side, or both of whose sides, were resized.
+
+    Args:
+      crop: (0, 0): none.
+      keeps: its shape, both numbers being of the short side.
+    """
+    if any(part > side for part, side in zip(crop, resized, strict=True)):
+        have, want = max(resized), max(crop)
+        raise ValueError(f"{FILE} cuts {want} px out of images of {have} px")
+    notes = ()
+    if crop == (0, 0):
+        if keeps:
+            notes = ("the image processor cuts nothing off: here the centre is seen",)
+        frame = preparation.centre() if keeps else preparation.whole()
+        return Resized(frame, resized, notes)
+    rounding = int if keeps else round
+    side = crop.index(max(crop))
+    crop_pct = preparation.share(crop[side], resized[side], rounding)
+    frame = preparation.centre(crop_pct) if keeps else preparation.whole(crop_pct)
+    other = 1 - side
+    if rounding(crop[other] / crop_pct) != resized[other]:
+        notes = (f"images are resized to {resized} px for views of {crop}: nearly so",)
+    return Resized(frame, crop, notes)
+
+
+def _kind(processor: Mapping[str, Any]) -> str:
+    name = processor.get("image_processor_type") or ""
+    return ENDINGS.sub("", name or processor.get("feature_extractor_type", "")).lower()
+
+
+def _size(size: Any, kind: str) -> dict[str, int]:
+    """As a dict of sides or edges; {} where nothing is said."""
+    if isinstance(size, Mapping):
+        found = {name: side for name, side in size.items() if side}
+        if "shortest_edge" in found and "longest_edge" in found:
+            del found["longest_edge"]  # seldom reached
+        return found
+    if not size:
+        return {}
+    height, width = pair(size)
+    if kind in KEEPING and height == width:
+        return {"shortest_edge": height}
+    return {"height": height, "width": width}
+
+
+def _sides(size: Mapping[str, int]) -> tuple[int, int]:
+    if not {"height", "width"} <= size.keys():
+        raise ValueError(f"{FILE}: size={dict(size)} is none that can be followed here")
+    return size["height"], size["width"]
 
 
 def _pixels(processor: Mapping[str, Any]) -> str:
@@ -79,49 +182,68 @@ def _pixels(processor: Mapping[str, Any]) -> str:
         return "unit" if processor.get("do_rescale", True) else "raw"
     half = (0.5, 0.5, 0.5)  # what BeitImageProcessor has where nothing is said
     mean, std = (processor.get(f"image_{name}", half) for name in ("mean", "std"))
-    return _space(mean, std)
-
-
-def _side(size: Any) -> int:
-    """Of 224, {"height": 224, "width": 224} or {"shortest_edge": 224}; 0: none."""
-    return max(size.values()) if isinstance(size, dict) else size or 0
-
-
-def _space(mean: Any, std: Any) -> str:
-    """The pixel space that has this mean and deviation."""
-    want = (*mean, *std)
-    for name, space in PIXEL_SPACES.items():
-        have = (*space.mean, *space.std)
-        if max(abs(a - b) for a, b in zip(have, want, strict=True)) < 1e-6:
-            return name
-    raise Undecided(
-        f"images are to have mean {tuple(mean)} and deviation {tuple(std)}, which no "
-        f"pixel space has; name the nearest by --pixels: {', '.join(PIXEL_SPACES)}"
-    )
+    return preparation.space(mean, std)
 
 
 def to_processor(
     card: Mapping[str, Any],
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """preprocessor_config.json of a BeitImageProcessor, and what differs there."""
-    height, width = card["image_size"]
+    """preprocessor_config.json of an image processor that shows what our evaluation
+    does, and what differs there.
+
+    Of those that cut the centre, CLIP's is the one without rules of its own.
+    """
+    resizes, notes = _written(card["frame"], tuple(card["image_size"]))
     numbers = {name: number for number, name in FILTERS.items()}
-    crop = {"height": height, "width": width}
-    crop_pct = card["frame"]["crop_pct"]
-    size = {side: round(length / crop_pct) for side, length in crop.items()}
-    processor = {
-        "image_processor_type": "BeitImageProcessor",
+    if card["interpolation"] == "area":
+        notes += ("transformers has no area filter that is fast: bilinear",)
+        numbers |= {"area": numbers["bilinear"]}
+    return {
+        **resizes,
         "do_resize": True,
-        "size": size,
-        "do_center_crop": crop_pct < 1,
-        "crop_size": crop,
         "resample": numbers[card["interpolation"]],
+        "do_convert_rgb": True,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
         "image_mean": list(card["mean"]),
         "image_std": list(card["std"]),
-        "do_reduce_labels": False,
-    }
-    note = "BeitImageProcessor squashes images where evaluation here keeps their shape"
-    return processor, (note,)
+    }, notes
+
+
+def _written(
+    frame: Mapping[str, Any], view: tuple[int, int]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The type of processor and its sizes, and what they do not say."""
+    crop = dict(zip(("height", "width"), view, strict=True))
+    crop_pct, notes = frame.get("crop_pct", 1.0), ()
+    if frame["name"] == "whole":
+        return {
+            "image_processor_type": "BeitImageProcessor",
+            "size": {name: round(side / crop_pct) for name, side in crop.items()},
+            "do_center_crop": crop_pct < 1,
+            "crop_size": crop,
+            "do_reduce_labels": False,
+        }, ()
+    if frame["name"] == "fit":
+        if frame["align"] != "centre" or any(frame["fill"]):
+            notes = ("DonutImageProcessor puts the image in the middle of black",)
+        return {
+            "image_processor_type": "DonutImageProcessor",
+            "size": crop,
+            **{"do_thumbnail": True, "do_pad": True, "do_align_long_axis": False},
+        }, notes
+    if frame["name"] != "centre":
+        crop_pct = 1.0
+        notes = (f"transformers has no frame {frame['name']!r}: the centre is seen",)
+    elif view[0] != view[1]:
+        notes = (
+            "transformers makes the short side of any image long enough for the view's "
+            "long one, where evaluation here makes the view just covered",
+        )
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "size": {"shortest_edge": int(max(view) / crop_pct)},
+        "do_center_crop": True,
+        "crop_size": crop,
+    }, notes

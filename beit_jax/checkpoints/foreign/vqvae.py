@@ -1,5 +1,6 @@
 """DeepMind's VQ-VAE in PyTorch, with a codebook of moving averages."""
 
+import pathlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -82,7 +83,7 @@ def _complete(tree: rules.Tree) -> None:
     codebook["initted"] = np.array(True)
 
 
-def foreign(saved: Restored, dialect: str) -> Foreign:
+def foreign(saved: Restored, dialect: str, target: pathlib.Path) -> Foreign:
     """See checkpoints/foreign/families.py.
 
     Raises:

@@ -152,8 +152,8 @@ def test_transformers_can_make_a_classifier_of_its_folder(tmp_path):
     assert (
         texts["preprocessor_config.json"].items()
         >= {
-            "image_processor_type": "BeitImageProcessor",
-            **{"do_resize": True, "size": {"height": 64, "width": 64}, "resample": 2},
+            "image_processor_type": "CLIPImageProcessor",
+            **{"do_resize": True, "size": {"shortest_edge": 64}, "resample": 2},
             **{"do_center_crop": True, "crop_size": {"height": 56, "width": 56}},
             **{"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True},
             "image_mean": [0.485, 0.456, 0.406],
@@ -182,7 +182,7 @@ def test_transformers_can_go_on_with_pretraining_from_its_folder(tmp_path):
     assert (
         texts["preprocessor_config.json"].items()
         >= {
-            **{"do_center_crop": False, "size": {"height": 32, "width": 32}},
+            **{"do_center_crop": True, "size": {"shortest_edge": 32}},
             **{"resample": 3, "image_mean": [0.5] * 3, "image_std": [0.5] * 3},
         }.items()
     )
@@ -195,7 +195,7 @@ def test_by_way_of_timm_every_block_has_a_table(name, tmp_path):
     back, _ = families.restore(files.read(tmp_path / "timm.safetensors"), hint)
     task = tasks.build(config_lib.from_dict(back.config))
     assert_same(back.params, task.adapt(saved.params, saved.config["model"]))
-    copied = any("no shared table" in note for note in report.notes)
+    copied = any("copy of the shared table" in note for note in report.notes)
     assert copied == (name == "shared")
 
 
@@ -216,7 +216,9 @@ def test_what_timm_has_no_place_for_must_be_named(tmp_path):
 def test_both_versions_of_transformers_names_are_read():
     state, meta = states("hf_cls")  # as in memory of version 5
     saved, _ = families.restore(given(state), hints(meta))
-    rows = beit.foreign(saved._replace(card=card.of_checkpoint(saved)), "hf").rows
+    rows = beit.foreign(
+        saved._replace(card=card.of_checkpoint(saved)), "hf", pathlib.Path("x")
+    ).rows
     four, _ = rules.write(rows, flatten({"params": saved.params}))
     assert any("encoder.layer.0.attention.attention.query" in name for name in four)
     assert not four.keys() & {name for name in state if "layers.0" in name}
@@ -324,7 +326,7 @@ def test_a_processor_tells_what_images_go_through():
     made = card.of_checkpoint(saved)
     assert made["mean"] == [0.485, 0.456, 0.406]
     assert made["interpolation"] == "bilinear"
-    assert made["frame"] == {"name": "centre", "crop_pct": 0.8}
+    assert made["frame"] == {"name": "whole", "crop_pct": 0.8}
     assert made["norm_eps"] == 1e-12
     assert made["class_names"][6] == "class 6"
     texts["config.json"] = config | {"model_type": "vit"}

@@ -57,7 +57,9 @@ def flat(saved: Restored) -> dict[str, np.ndarray]:
 
 def state_of(saved: Restored, dialect: str = "official") -> dict[str, np.ndarray]:
     """What is written, by their names."""
-    made = families.FAMILIES[saved.config["model"]["name"]].foreign(saved, dialect)
+    made = families.FAMILIES[saved.config["model"]["name"]].foreign(
+        saved, dialect, pathlib.Path("x")
+    )
     return rules.write(made.rows, flat(saved), made.ignorable)[0]
 
 
@@ -112,7 +114,7 @@ def test_pixels_that_a_reader_would_not_expect_are_told(name):
     saved = checkpoint(name)
     model = saved.config["model"] | {"pixels": "imagenet"}
     saved = saved._replace(config=saved.config | {"model": model})
-    made = families.FAMILIES[name].foreign(saved, "official")
+    made = families.FAMILIES[name].foreign(saved, "official", pathlib.Path("x"))
     assert "its pixels are 'imagenet', not" in made.notes[0]
 
 

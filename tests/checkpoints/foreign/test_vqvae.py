@@ -1,6 +1,7 @@
 """A trained PyTorch VQ-VAE: read, and computed to the same numbers."""
 
 import functools
+import pathlib
 
 import jax
 import numpy as np
@@ -64,7 +65,9 @@ def test_another_network_of_ours_is_not_written(setting):
     model = saved.config["model"] | setting
     (words,) = (f"{k}={v!r}" for k, v in setting.items())
     with pytest.raises(ValueError, match=f"DeepMind's VQ-VAE has .*random has {words}"):
-        vqvae.foreign(saved._replace(config={"model": model}), "official")
+        vqvae.foreign(
+            saved._replace(config={"model": model}), "official", pathlib.Path("x")
+        )
 
 
 def test_both_files_hold_the_same_weights():
