@@ -111,14 +111,20 @@ def _shardings(
         params=params,
         opt_state=optax.tree.map_params(
             optimizer.tx,
-            lambda _, where: where,
+            # A group of parameters has nothing where the others' are.
+            lambda leaf, where: leaf if _is_nothing(leaf) else where,
             shapes.opt_state,
             params,
             transform_non_params=lambda _: everywhere,
+            is_leaf=_is_nothing,
         ),
         model_state=sharding.shardings_of(boxed["model_state"], mesh),
         ema=None if shapes.ema is None else params,
     )
+
+
+def _is_nothing(leaf) -> bool:
+    return isinstance(leaf, optax.MaskedNode)
 
 
 def create(

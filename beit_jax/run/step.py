@@ -52,8 +52,9 @@ def make_update(
             "grad_norm": (norm, 1.0),
             "parameter_norm": (optax.global_norm(state.params), 1.0),
             "update_norm": (optax.global_norm(updates), 1.0),
-            "learning_rate": (optimizer.rate(state.step), 1.0),
         }
+        for name, value in optimizer.scheduled(state.step).items():
+            metrics[name] = (value, 1.0)
         if settings.clip_norm:
             metrics["clipped"] = (norm > settings.clip_norm, 1.0)
         after = TrainState(state.step + 1, params, opt_state, aux.model_state, ema)
