@@ -16,12 +16,15 @@ from ml_collections import ConfigDict, config_dict
 from beit_jax.lookup import has_type, nearest
 from beit_jax.moved import moved, tuples
 from beit_jax.moved import upgraded as upgraded
-from beit_jax.variants import change
+from beit_jax.variants import SMALL_ENCODER as SMALL_ENCODER
+from beit_jax.variants import change as change
 from beit_jax.variants import choose as choose
 from beit_jax.variants import is_tiny as is_tiny
+from beit_jax.variants import smaller as smaller
+from beit_jax.variants import synthetic as synthetic
 
 OPEN = ("task", "model", "data.source", "data.eval_source", "data.mask", "evals")
-OPEN += ("data.frame", "data.eval_frame", "optim.schedule")
+OPEN += ("data.frame", "data.eval_frame", "optim.schedule", "optim.groups")
 DTYPES = ("float32", "bfloat16")
 INF = math.inf
 RANGES = {
@@ -33,10 +36,12 @@ RANGES = {
     "data.decoded_cache_gib": (0, INF),
     "optim.lr": (0, INF),
     "optim.min_lr": (0, INF),
+    "optim.warmup_lr": (0, INF),
     "optim.warmup_steps": (0, INF),
     "optim.warmup_epochs": (0, INF),
     "optim.decay_steps": (1, INF),
     "optim.weight_decay": (0, INF),
+    "optim.weight_decay_end": (0, INF),
     "optim.b1": (0, 1),
     "optim.b2": (0, 1),
     "optim.momentum": (0, 1),
@@ -105,11 +110,14 @@ def defaults() -> ConfigDict:
                 "lr": 1.5e-3,
                 "min_lr": 1e-5,
                 "schedule": {"name": "cosine"},  # see beit_jax/optim/schedules.py
+                "warmup_lr": 0.0,  # of the first step
                 "warmup_steps": config_dict.placeholder(int),
                 "warmup_epochs": 0.0,  # used when warmup_steps is not set
                 # when lr has come down to min_lr, to stay there; not set: at the end
                 "decay_steps": config_dict.placeholder(int),
                 "weight_decay": 0.05,
+                # where a cosine takes it by the end of the run; not set: constant
+                "weight_decay_end": config_dict.placeholder(float),
                 "b1": 0.9,
                 "b2": 0.999,
                 "eps": 1e-8,
@@ -120,6 +128,8 @@ def defaults() -> ConfigDict:
                 "ema_decay": 0.0,  # 0: no average of the weights
                 "freeze": "",  # parameters that do not train: path prefixes, "a,b/c"
                 "freeze_blocks": 0,  # nor do so many first blocks and the embeddings
+                # settings of some parameters: {NAME: {"prefix": "a,b/c", "lr": ...}}
+                "groups": {},
             },
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
             "log": {"every_steps": 20},
@@ -157,43 +167,6 @@ def new(**sections: Any) -> ConfigDict:
     if result.model and "pixels" not in result.model:
         result.model.pixels = "half"  # written down, so that checkpoints tell it
     return result
-
-
-# As changes: a ViT of 16 patches, whatever the recipe's encoder is.
-SMALL_ENCODER = {
-    "model__image_size": 32,
-    "model__patch_size": 8,
-    "model__variant": "tiny",
-    "model__depth": 2,
-}
-
-
-def smaller(config: ConfigDict, **changes: Any) -> ConfigDict:
-    """The recipe cut down to seconds: a few steps, and `changes`."""
-    short = {
-        "steps": 6,
-        "data__batch_size": 8,
-        "optim__warmup_steps": 2,
-        "log__every_steps": 2,
-        "eval__pictures": 2,
-        "checkpoint__every_steps": 3,
-    }
-    return change(config, **short | changes)
-
-
-def synthetic(config: ConfigDict) -> ConfigDict:
-    """The recipe on drawn images, so that it runs where its data set is not."""
-    size = config.model.image_size
-    drawn = {
-        "name": "synthetic",
-        "num_examples": 32,
-        "num_classes": config.task.get("classes", 4),
-        "size": size if isinstance(size, int) else max(size),
-    }
-    config.data.source = config.data.eval_source = ConfigDict(drawn)
-    for section in config.evals.values():
-        section.source = ConfigDict(drawn)
-    return config
 
 
 def check(config: ConfigDict, whole: bool = True) -> None:

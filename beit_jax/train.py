@@ -93,7 +93,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
 
         with Writer(workdir, first, enabled=shard[0] == 0) as writer:
             alarms = listen(task, config, plan, workdir)
-            doubts += of_settings(config.optim, plan, state.params, optimizer)
+            doubts += of_settings(plan, optimizer)
             warn(doubts, first, writer, meter)
             window = []
             meter.speed(first, config.data.batch_size)

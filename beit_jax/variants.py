@@ -1,4 +1,4 @@
-"""The names behind a recipe's file, FILE:NAME,NAME, and what each changes."""
+"""The names behind a recipe's file, FILE:NAME,NAME, and what each changes; "tiny"."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -64,4 +64,41 @@ def change(config: ConfigDict, **changes: Any) -> ConfigDict:
         for part in sections:
             section = section[part]
         section[name] = value
+    return config
+
+
+# As changes: a ViT of 16 patches, whatever the recipe's encoder is.
+SMALL_ENCODER = {
+    "model__image_size": 32,
+    "model__patch_size": 8,
+    "model__variant": "tiny",
+    "model__depth": 2,
+}
+
+
+def smaller(config: ConfigDict, **changes: Any) -> ConfigDict:
+    """The recipe cut down to seconds: a few steps, and `changes`."""
+    short = {
+        "steps": 6,
+        "data__batch_size": 8,
+        "optim__warmup_steps": 2,
+        "log__every_steps": 2,
+        "eval__pictures": 2,
+        "checkpoint__every_steps": 3,
+    }
+    return change(config, **short | changes)
+
+
+def synthetic(config: ConfigDict) -> ConfigDict:
+    """The recipe on drawn images, so that it runs where its data set is not."""
+    size = config.model.image_size
+    drawn = {
+        "name": "synthetic",
+        "num_examples": 32,
+        "num_classes": config.task.get("classes", 4),
+        "size": size if isinstance(size, int) else max(size),
+    }
+    config.data.source = config.data.eval_source = ConfigDict(drawn)
+    for section in config.evals.values():
+        section.source = ConfigDict(drawn)
     return config

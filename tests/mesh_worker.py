@@ -24,6 +24,7 @@ from tests import tiny
 
 MESHES = {"one": (1, 1, 1), "data": (8, 1, 1), "fsdp": (2, 4, 1), "all": (2, 2, 2)}
 STEPS = 3
+GROUPS = {"classify": {"head": {"prefix": "head", "name": "sgd", "lr": 1e-2}}}
 
 
 def start(config, shape):
@@ -82,7 +83,8 @@ def moved_to_one_device(config, now) -> float:
 
 def main(task: str) -> None:
     # A large eps: Adam would turn rounding in tiny gradients into whole steps.
-    config = tiny.config(task, data__batch_size=16, optim__eps=1e-2)
+    changes = {"optim__eps": 1e-2, "optim__groups": GROUPS.get(task, {})}
+    config = tiny.config(task, data__batch_size=16, **changes)
     found = {}
     want, losses, metrics = trained(config, MESHES["one"])
     for name, shape in list(MESHES.items())[1:]:

@@ -1,6 +1,5 @@
-"""Optimizers with BEiT's schedule, decay mask, clipping, and factors on the rate."""
+"""Optimizers with BEiT's decay mask, clipping, factors on the rate, and groups."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +10,10 @@ from ml_collections import ConfigDict
 
 from beit_jax.config import Plan
 from beit_jax.lookup import lookup
+from beit_jax.optim import groups as groups_lib
 from beit_jax.optim import layers as layers_lib
-from beit_jax.optim import schedules
+from beit_jax.optim.groups import Group
+from beit_jax.optim.schedules import Rate
 
 Tree = Any
 
@@ -46,10 +47,8 @@ def clip(max_norm: float) -> optax.GradientTransformation:
 def trust_ratios(adapted: Tree, layers: Tree) -> optax.GradientTransformation:
     """Scales updates by LARS's 0.001 |parameter| / |update| where `adapted` is True.
 
-    `layers` says which parameters are blocks on top of each other, see `Task.layers`.
-
-    Each of the stacked blocks has its own norms, as if it were alone. A norm of 0
-    leaves the update as it is.
+    Each of the blocks that `layers` (see `Task.layers`) tells to be stacked has its own
+    norms, as if it were alone. A norm of 0 leaves the update as it is.
     """
     rule = optax.scale_by_trust_ratio(trust_coefficient=0.001)
 
@@ -66,39 +65,47 @@ def trust_ratios(adapted: Tree, layers: Tree) -> optax.GradientTransformation:
     )
 
 
-def _adamw(
-    config: ConfigDict, decayed: Tree, layers: Tree
-) -> list[optax.GradientTransformation]:
+def _adamw(group: Group) -> list[optax.GradientTransformation]:
+    settings = group.settings
     return [
-        optax.scale_by_adam(config.b1, config.b2, config.eps),
-        optax.add_decayed_weights(config.weight_decay, decayed),
+        optax.scale_by_adam(settings.b1, settings.b2, settings.eps),
+        optax.add_decayed_weights(group.decay, group.decayed),
     ]
 
 
-def _sgd(
-    config: ConfigDict, decayed: Tree, layers: Tree
-) -> list[optax.GradientTransformation]:
+def _sgd(group: Group) -> list[optax.GradientTransformation]:
     """PyTorch's: decay is part of the gradient that momentum gathers."""
     return [
-        optax.add_decayed_weights(config.weight_decay, decayed),
-        optax.trace(config.momentum),
+        optax.add_decayed_weights(group.decay, group.decayed),
+        optax.trace(group.settings.momentum),
     ]
 
 
-def _lars(
-    config: ConfigDict, decayed: Tree, layers: Tree
-) -> list[optax.GradientTransformation]:
+def _lars(group: Group) -> list[optax.GradientTransformation]:
     """MAE's util/lars.py, for linear probes of large batches.
 
     Unlike `optax.lars`, momentum gathers updates before they have a learning rate. What
     does not decay is not adapted either; in MAE that is all with one dimension.
     """
-    decay, momentum = _sgd(config, decayed, layers)
-    return [decay, trust_ratios(decayed, layers), momentum]
+    decay, momentum = _sgd(group)
+    return [decay, trust_ratios(group.decayed, group.layers), momentum]
 
 
-# optim.name -> from (settings, where weights decay, layers) the steps that make it.
+# optim.name -> from a group of parameters the steps that make it.
 OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd, "lars": _lars}
+
+
+def _steps(group: Group) -> list[optax.GradientTransformation]:
+    """From (clipped) gradients to updates."""
+    kind = lookup(OPTIMIZERS, group.settings.name, f"{group.where}.name")
+    steps = kind(group)
+    if not all(np.all(scale == 1) for scale in jax.tree.leaves(group.scales)):
+        steps.append(
+            optax.stateless(
+                lambda updates, _: jax.tree.map(jnp.multiply, updates, group.scales)
+            )
+        )
+    return [*steps, optax.scale_by_learning_rate(group.rate)]
 
 
 class Optimizer(NamedTuple):
@@ -107,12 +114,27 @@ class Optimizer(NamedTuple):
     Attributes:
       tx: makes updates of gradients.
       scales: the factor on each parameter's learning rate, 0 where it is frozen.
-      rate: (step, xp=jnp) -> the learning rate of optimizer step `step` (0-based).
+      groups: name -> parameters with settings of their own; all others are REST.
     """
 
     tx: optax.GradientTransformation
     scales: Tree
-    rate: Callable[..., Any]
+    groups: dict[str, Group]
+
+    @property
+    def rate(self) -> Rate:
+        """The learning rate, but of groups that have their own."""
+        return self.groups[groups_lib.REST].rate
+
+    def scheduled(self, step: jax.Array) -> dict[str, jax.Array]:
+        """What schedules have come to at a step: "learning_rate", and by group."""
+        told = {}
+        for name, group in self.groups.items():
+            end = "" if name == groups_lib.REST else f"/{name}"
+            told[f"learning_rate{end}"] = group.rate(step)
+            if callable(group.decay):
+                told[f"weight_decay{end}"] = group.decay(step)
+        return told
 
 
 def make(config: ConfigDict, plan: Plan, params: Tree, layers: Tree) -> Optimizer:
@@ -126,16 +148,17 @@ def make(config: ConfigDict, plan: Plan, params: Tree, layers: Tree) -> Optimize
     Raises:
       ValueError: no such optimizer, or parameters that do not fit the settings.
     """
-    rate = schedules.make(config.schedule, plan, config.lr, config.min_lr)
-    kind = lookup(OPTIMIZERS, config.name, "optim.name")
-    steps = [clip(config.clip_norm)] if config.clip_norm else []
-    steps += kind(config, decay_mask(params), layers)
     scales = layers_lib.scales(config, params, layers)
-    if not all(np.all(scale == 1) for scale in jax.tree.leaves(scales)):
-        steps.append(
-            optax.stateless(
-                lambda updates, _: jax.tree.map(jnp.multiply, updates, scales)
-            )
-        )
-    steps.append(optax.scale_by_learning_rate(rate))
-    return Optimizer(optax.chain(*steps), scales, rate)
+    labels = groups_lib.labels(config.groups, params)
+    groups = groups_lib.make(
+        config, plan, labels, scales=scales, decayed=decay_mask(params), layers=layers
+    )
+    moves = {name: _steps(group) for name, group in groups.items()}
+    # Before the groups part: the norm is that of all gradients together.
+    steps = [clip(config.clip_norm)] if config.clip_norm else []
+    if config.groups:
+        chains = {name: optax.chain(*move) for name, move in moves.items()}
+        steps.append(optax.partition(chains, labels))
+    else:  # flat, as the states of all runs have been
+        steps += moves[groups_lib.REST]
+    return Optimizer(optax.chain(*steps), scales, groups)

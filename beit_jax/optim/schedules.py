@@ -14,6 +14,7 @@ from beit_jax.config import Plan
 from beit_jax.lookup import build
 
 Falling = Callable[..., Any]
+Rate = Callable[..., Any]  # (step, xp=jnp) -> the value at optimizer step `step`
 
 
 def _cosine() -> Falling:
@@ -26,7 +27,12 @@ def _cosine() -> Falling:
 
 
 def _poly(power: float = 1.0) -> Falling:
-    """Falls with (share left) ** power; 1 is a straight line."""
+    """Falls with (share left) ** power; 1 is a straight line.
+
+    PolyLR of mmsegmentation 1.x gets to `final` with its last step, this would one step
+    later. In earlier versions, as in BEiT's segmentation, the share is of the whole run
+    and the warm-up a factor on it: lower, by up to the warm-up's share of the run.
+    """
     if power <= 0:
         raise ValueError(f"optim.schedule.power={power} must be above 0; 1 is a line")
 
@@ -45,6 +51,10 @@ def _steps(milestones: tuple, factor: float = 0.1) -> Falling:
             f"optim.schedule.milestones={milestones} must be optimizer steps above 0; "
             "without any, use the schedule 'constant'"
         )
+    if list(milestones) != sorted(set(milestones)):
+        raise ValueError(
+            f"optim.schedule.milestones={milestones} must each be above the one before"
+        )
 
     def falling(step, done, peak, final, xp):
         return peak * factor ** sum(xp.where(step >= at, 1.0, 0.0) for at in milestones)
@@ -61,12 +71,14 @@ def _constant() -> Falling:
 SCHEDULES = {"cosine": _cosine, "poly": _poly, "steps": _steps, "constant": _constant}
 
 
-def make(spec: Mapping, plan: Plan, peak: float, final: float) -> Callable[..., Any]:
+def make(
+    spec: Mapping, plan: Plan, peak: float, final: float, start: float = 0.0
+) -> Rate:
     """(step, xp=jnp) -> the rate of optimizer step `step` (0-based).
 
-    Both ends of the warm-up are included: step 0 has rate 0, step `warmup - 1` and the
-    step after it both have `peak`; the way down ends at `plan.decay` or, never quite
-    reaching `final`, with the run. With `xp=numpy` it computes in float64.
+    Both ends of the warm-up are included: step 0 has rate `start`, step `warmup - 1`
+    and the step after it both have `peak`; the way down ends at `plan.decay` or, never
+    quite reaching `final`, with the run. With `xp=numpy` it computes in float64.
 
     Args:
       spec: the section `optim.schedule`.
@@ -77,10 +89,20 @@ def make(spec: Mapping, plan: Plan, peak: float, final: float) -> Callable[..., 
     falling = build(SCHEDULES, spec, "optim.schedule")
 
     def rate(step, xp=jnp):
-        rising = peak * step / max(plan.warmup - 1, 1)
+        rising = start + (peak - start) * step / max(plan.warmup - 1, 1)
         end = plan.total if plan.decay is None else plan.decay
         done = xp.minimum((step - plan.warmup) / (end - plan.warmup), 1)
         fallen = falling(step, done, peak, final, xp)
         return xp.where(step < plan.warmup, rising, fallen)
 
     return rate
+
+
+def weight_decay(plan: Plan, first: float, last: float | None) -> float | Rate:
+    """A constant or, with a `last`, a cosine over the whole run without warm-up.
+
+    The latter is `--weight_decay_end` of the official code.
+    """
+    if last is None:
+        return first
+    return make({"name": "cosine"}, plan._replace(warmup=0, decay=None), first, last)

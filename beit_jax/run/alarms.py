@@ -6,17 +6,15 @@ docs/signal.md lists them. An alarm has a name and a sentence: {name: sentence}.
 import collections
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from beit_jax.config import Plan
-from beit_jax.optim import optimizers
+from beit_jax.optim.groups import Group
 from beit_jax.optim.optimizers import Optimizer
 
-Tree = Any
 Alarm = tuple[str, str]
 
 RESOLUTION = 2**-24  # a float32 does not feel a change by a smaller share of it
@@ -32,33 +30,19 @@ UNTOLD = {"clipped": math.nan, "parameter_norm": math.nan}  # by earlier version
 SETTLED = 0.2  # of a run: what has not shown by then will not show by itself
 
 
-def of_settings(
-    settings: ConfigDict, plan: Plan, params: Tree, optimizer: Optimizer
-) -> list[str]:
-    """Sentences on settings that cannot have their effect.
-
-    Args:
-      settings: the section `optim`.
-      params: what is trained, or its shapes.
-      optimizer: the run's.
-    """
-    rates = optimizer.rate(np.arange(plan.total), xp=np)
-    way = float(rates.sum())  # what a step of 1 in one direction adds up to
-    found = [
-        *_of_rates(settings, plan),
-        *_of_weight_decay(settings, params, way, optimizer.scales),
-        *_of_layer_decay(settings, way, optimizer.scales),
-    ]
+def of_settings(plan: Plan, optimizer: Optimizer) -> list[str]:
+    """Sentences on settings of the section `optim` that cannot have their effect."""
+    found = [*_of_warm_up(plan)]
+    for group in optimizer.groups.values():
+        if jax.tree.leaves(group.scales):  # others may have all parameters
+            rates = group.rate(np.arange(plan.total), xp=np)
+            found += _of_rates(group, rates)
+            found += _of_weight_decay(group, rates)
+            found += _of_layer_decay(group, rates)
     return [f"{name}: {sentence}" for name, sentence in found]
 
 
-def _of_rates(settings: ConfigDict, plan: Plan) -> Iterator[Alarm]:
-    if settings.min_lr > settings.lr:
-        yield (
-            "learning rate",
-            f"optim.min_lr={settings.min_lr:g} is above optim.lr={settings.lr:g}, so "
-            "that the rate rises to the end; lower min_lr",
-        )
+def _of_warm_up(plan: Plan) -> Iterator[Alarm]:
     if plan.warmup > plan.total / 2:
         yield (
             "warm-up",
@@ -67,35 +51,46 @@ def _of_rates(settings: ConfigDict, plan: Plan) -> Iterator[Alarm]:
         )
 
 
-def _of_weight_decay(
-    settings: ConfigDict, params: Tree, way: float, scales: Tree
-) -> Iterator[Alarm]:
-    decay = settings.weight_decay
-    trains = jax.tree.leaves(scales)
-    decays = jax.tree.leaves(optimizers.decay_mask(params))
-    if not decay:
+def _of_rates(group: Group, rates: np.ndarray) -> Iterator[Alarm]:
+    where, lr, least = group.where, group.settings.lr, group.settings.min_lr
+    if least > lr and rates.max() > lr:  # not every schedule goes to min_lr
+        yield (
+            "learning rate",
+            f"{where}.min_lr={least:g} is above {where}.lr={lr:g}, so that the rate "
+            "rises to the end; lower min_lr",
+        )
+
+
+def _of_weight_decay(group: Group, rates: np.ndarray) -> Iterator[Alarm]:
+    each, decay = group.decay, f"{group.where}.weight_decay"
+    decay += f"={group.settings.weight_decay:g}"
+    each = each(np.arange(len(rates)), xp=np) if callable(each) else each
+    taken = np.sum(rates * each)
+    trains, decays = map(jax.tree.leaves, (group.scales, group.decayed))
+    if not np.any(each):
         return
     if not any(np.any(a) and b for a, b in zip(trains, decays, strict=True)):
         yield (
             "weight decay",
-            f"optim.weight_decay={decay:g} acts on nothing, for biases, norms and "
-            "embeddings never decay and all else is frozen; set it to 0",
+            f"{decay} acts on nothing, for biases, norms and embeddings never decay "
+            "and all else is frozen; set it to 0",
         )
-    elif settings.name == "adamw" and decay * way < RESOLUTION:
+    elif group.settings.name == "adamw" and taken < RESOLUTION:
         yield (
             "weight decay",
-            f"optim.weight_decay={decay:g} takes {decay * way:.1e} of a weight in the "
-            f"whole run, less than the {RESOLUTION:.0e} that float32 feels; raise it "
-            "or optim.lr, or set it to 0",
+            f"{decay} takes {taken:.1e} of a weight in the whole run, less than the "
+            f"{RESOLUTION:.0e} that float32 feels; raise it or {group.where}.lr, or "
+            "set it to 0",
         )
 
 
-def _of_layer_decay(settings: ConfigDict, way: float, scales: Tree) -> Iterator[Alarm]:
+def _of_layer_decay(group: Group, rates: np.ndarray) -> Iterator[Alarm]:
+    settings = group.settings
     if settings.layer_decay == 1 or settings.name != "adamw":
         return  # only Adam's steps are of about 1
-    each = jax.tree.leaves(scales)
+    each = jax.tree.leaves(group.scales)
     least = min(np.min(factor, where=factor > 0, initial=1) for factor in each)
-    moved = way * float(least)
+    moved = float(rates.sum()) * float(least)  # by steps of 1 in one direction
     if moved < UNMOVED * START:
         yield (
             "layer decay",
@@ -122,7 +117,7 @@ class Alarms:
         A run that goes on hears first what the run before it has reported.
         """
         split = next(iter(values)).split("/")[0]
-        plain = {name.split("/")[-1]: value for name, value in values.items()}
+        plain = {name.split("/", 1)[1]: value for name, value in values.items()}
         found = self._task.warnings(plain, step / self._plan.total)
         if split == "train":
             found = found | dict(self._of_training(plain, step))

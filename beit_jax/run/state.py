@@ -34,6 +34,11 @@ class TrainState:
         return self.params if self.ema is None else self.ema
 
 
+def key_shape() -> jax.ShapeDtypeStruct:
+    """A random key's, made without one: no device need be here."""
+    return jax.eval_shape(jax.random.key, 0)
+
+
 def _variables(task, batch: Tree, rng: jax.Array) -> Tree:
     zeros = jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), batch)
     return task.init(rng, zeros)
@@ -41,7 +46,7 @@ def _variables(task, batch: Tree, rng: jax.Array) -> Tree:
 
 def abstract_variables(task, batch: Tree) -> Tree:
     """What `task.init` makes: shapes and dtypes, boxed with the names of their axes."""
-    return jax.eval_shape(lambda rng: _variables(task, batch, rng), jax.random.key(0))
+    return jax.eval_shape(lambda rng: _variables(task, batch, rng), key_shape())
 
 
 class Blueprint(NamedTuple):
@@ -88,7 +93,7 @@ def abstract(
             else None,
         )
 
-    shapes = jax.eval_shape(fresh, jax.random.key(config.seed))
+    shapes = jax.eval_shape(fresh, key_shape())
     shardings = _shardings(boxed, shapes, optimizer, mesh)
     state = jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(
@@ -111,14 +116,20 @@ def _shardings(
         params=params,
         opt_state=optax.tree.map_params(
             optimizer.tx,
-            lambda _, where: where,
+            # A group of parameters has nothing where the others' are.
+            lambda leaf, where: leaf if _is_nothing(leaf) else where,
             shapes.opt_state,
             params,
             transform_non_params=lambda _: everywhere,
+            is_leaf=_is_nothing,
         ),
         model_state=sharding.shardings_of(boxed["model_state"], mesh),
         ema=None if shapes.ema is None else params,
     )
+
+
+def _is_nothing(leaf) -> bool:
+    return isinstance(leaf, optax.MaskedNode)
 
 
 def create(

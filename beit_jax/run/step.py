@@ -1,5 +1,6 @@
 """The compiled training step: gradients, accumulation, update."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from ml_collections import ConfigDict
 from beit_jax import sharding
 from beit_jax.optim import layers
 from beit_jax.optim.optimizers import Optimizer
-from beit_jax.run.state import TrainState
+from beit_jax.run.state import TrainState, key_shape
 from beit_jax.tasks.base import Aux, Context
 
 Tree = Any
@@ -52,8 +53,9 @@ def make_update(
             "grad_norm": (norm, 1.0),
             "parameter_norm": (optax.global_norm(state.params), 1.0),
             "update_norm": (optax.global_norm(updates), 1.0),
-            "learning_rate": (optimizer.rate(state.step), 1.0),
         }
+        for name, value in optimizer.scheduled(state.step).items():
+            metrics[name] = (value, 1.0)
         if settings.clip_norm:
             metrics["clipped"] = (norm > settings.clip_norm, 1.0)
         after = TrainState(state.step + 1, params, opt_state, aux.model_state, ema)
@@ -62,24 +64,36 @@ def make_update(
     everywhere = sharding.replicated(mesh)
     step = jax.jit(update, donate_argnums=0, out_shardings=(shardings, everywhere))
     # An argument, not a constant: other seeds find the program in XLA's cache.
-    key = jax.random.key(config.seed)
-    return Update(step, key)
+    return Update(step, config.seed)
 
 
 class Update:
-    """A compiled step with the key of its run."""
+    """A compiled step with the key of its run.
 
-    def __init__(self, step: Callable, key: jax.Array):
-        self._step, self._key = step, key
+    Attributes:
+      step: the jitted function, of (state, frozen, batch, key).
+    """
+
+    def __init__(self, step: Callable, seed: int):
+        self.step, self._seed = step, seed
+
+    @functools.cached_property
+    def _key(self) -> jax.Array:
+        # Not before a step is done: the mesh may be of devices that are not here.
+        return jax.random.key(self._seed)
 
     def __call__(
         self, state: TrainState, frozen: Tree, batch: Tree
     ) -> tuple[TrainState, Tree]:
-        return self._step(state, frozen, batch, self._key)
+        return self.step(state, frozen, batch, self._key)
+
+    def trace(self, state: TrainState, frozen: Tree, batch: Tree) -> jax.stages.Traced:
+        """The step's equations; shapes with shardings do for its arguments."""
+        return self.step.trace(state, frozen, batch, key_shape())
 
     def lower(self, state: TrainState, frozen: Tree, batch: Tree) -> jax.stages.Lowered:
-        """The step's program; shapes with shardings do for its arguments."""
-        return self._step.lower(state, frozen, batch, self._key)
+        """The step's program, of the same."""
+        return self.trace(state, frozen, batch).lower()
 
 
 def accumulated(

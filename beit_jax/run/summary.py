@@ -21,7 +21,9 @@ def count_flops(function: Callable, *args: Any) -> int:
     every turn, unlike XLA's own cost analysis; both branches of a condition count
     as the dearer one. `args` may be shapes.
     """
-    return _jaxpr_flops(jax.make_jaxpr(function)(*args).jaxpr)
+    # A step that is to be compiled anyway is traced once for both.
+    trace = getattr(function, "trace", None) or jax.jit(function).trace
+    return _jaxpr_flops(trace(*args).jaxpr.jaxpr)
 
 
 def _jaxpr_flops(jaxpr) -> int:

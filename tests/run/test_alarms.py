@@ -78,7 +78,7 @@ SETTINGS = [
 def of(settings, plan):
     """What is said of the section `optim` before a run."""
     made = optimizers.make(settings, plan, PARAMS, by_name.layers(PARAMS))
-    return of_settings(settings, plan, PARAMS, made)
+    return of_settings(plan, made)
 
 
 @pytest.mark.parametrize("changes, wanted", SETTINGS)
