@@ -25,6 +25,8 @@ HF_ORACLES = ("hf_mim", "hf_cls")
 BEIT = [name for name, case in CASES.items() if not case.kind.startswith("dvae")]
 # transformers gives biases of 0 to a network that has none.
 WITH_BIASES = [name for name in BEIT if CASES[name].model.get("qkv_bias", True)]
+# Those that timm has a place for all of.
+WITH_TIMM = [name for name in BEIT if CASES[name].kind != "mim"]
 # Evaluation keeps the middle 56 of 64 pixels, and sees the [CLS] token.
 CROPPED = CASES["cls_plain"]._replace(image=(56, 56))
 
