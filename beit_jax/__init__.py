@@ -9,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 
-def load(path, image_size=None):
+def load(path, image_size=None, config=None):
     """A checkpoint as a module, its variables, its preprocessing and its card.
 
         import beit_jax
@@ -38,6 +38,8 @@ def load(path, image_size=None):
         (which needs the extra "hub").
       image_size: of the images, a side in pixels or (height, width), instead of the
         checkpoint's; an encoder's positions are resized.
+      config: a recipe's, instead of the one that the checkpoint carries: of a run with
+        a head, target or task of your own, the recipe that adds it to its table.
 
     Returns:
       A `opened.Loaded`.
@@ -47,4 +49,4 @@ def load(path, image_size=None):
     """
     from beit_jax.run import opened  # which imports all else
 
-    return opened.load(path, image_size)
+    return opened.load(path, image_size, config)

@@ -21,7 +21,7 @@ from beit_jax.variants import choose as choose
 from beit_jax.variants import is_tiny as is_tiny
 
 OPEN = ("task", "model", "data.source", "data.eval_source", "data.mask", "evals")
-OPEN += ("data.frame", "data.eval_frame")
+OPEN += ("data.frame", "data.eval_frame", "optim.schedule")
 DTYPES = ("float32", "bfloat16")
 INF = math.inf
 RANGES = {
@@ -104,6 +104,7 @@ def defaults() -> ConfigDict:
                 "name": "adamw",  # or "sgd", "lars"
                 "lr": 1.5e-3,
                 "min_lr": 1e-5,
+                "schedule": {"name": "cosine"},  # see beit_jax/optim/schedules.py
                 "warmup_steps": config_dict.placeholder(int),
                 "warmup_epochs": 0.0,  # used when warmup_steps is not set
                 # when lr has come down to min_lr, to stay there; not set: at the end

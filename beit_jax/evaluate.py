@@ -22,14 +22,13 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from beit_jax import command, sharding, tasks
-from beit_jax import config as config_lib
 from beit_jax.checkpoints.read import restore
 from beit_jax.checkpoints.steps import Restored
 from beit_jax.lookup import nearest
 from beit_jax.run import card as card_lib
 from beit_jax.run.checks import check_classes
 from beit_jax.run.evaluator import ALL, Evaluation, Evaluator, evaluations
-from beit_jax.run.opened import on_mesh, own_config
+from beit_jax.run.opened import config_for, on_mesh
 from beit_jax.run.writer import write_report
 
 
@@ -81,8 +80,7 @@ def evaluate(
       ValueError: no checkpoint, one that does not fit, or nothing to evaluate on.
     """
     saved = restore(path)
-    config = (config or own_config(saved)).copy_and_resolve_references()
-    config_lib.check(config)
+    config = config_for(saved, config)
     task = tasks.build(config)
     card = card_lib.of_checkpoint(saved)
     if class_names:

@@ -39,7 +39,7 @@ from beit_jax.data.sources.images import Images
 from beit_jax.run import bank, predictions
 from beit_jax.run import card as card_lib
 from beit_jax.run.evaluator import compiled
-from beit_jax.run.opened import on_mesh, own_config
+from beit_jax.run.opened import config_for, on_mesh
 from beit_jax.run.predictions import Prediction
 from beit_jax.tasks import encoders
 
@@ -60,6 +60,7 @@ def predict(
     batch_size: int = 0,
     class_names: Sequence[str] = (),
     patch: tuple[int, int] | None = None,
+    config: ConfigDict | None = None,
 ) -> Iterator[Prediction]:
     """What a checkpoint makes of each image, one after another in their order.
 
@@ -78,13 +79,15 @@ def predict(
         each device, or as many as there are.
       class_names: for "labels", of a checkpoint that does not know them.
       patch: for "attention", (row, column) of a patch that looks too.
+      config: a recipe's, instead of the checkpoint's own; for heads, targets and tasks
+        of your own, which it adds to their tables.
 
     Raises:
       ValueError: no checkpoint, no images, or a checkpoint that does not give `what`.
     """
     source = Images([str(path) for path in images])
     saved = restore(checkpoint)
-    config = own_config(saved)
+    config = config_for(saved, config)
     mesh = sharding.make_mesh(config.mesh)
     config.data.batch_size = batch_size or _enough(source.info.num_examples, mesh)
     sharding.check_batch_size(config.data.batch_size, mesh)
@@ -205,6 +208,7 @@ def main(options, *images: str) -> None:
         options.batch_size,
         command.names("class_names", options.class_names),
         patch,
+        options.config,
     )
     settings = {
         "labels": {"top": options.top},
@@ -234,6 +238,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("batch_size", 0, f"0: up to {PER_DEVICE} images a device")
     flags.DEFINE_integer("top", 5, "labels: so many likeliest classes", lower_bound=1)
     command.define_class_names()
+    command.define_config("a recipe, FILE[:ARG], instead of the checkpoint's config")
     flags.DEFINE_list("blocks", [], "features, attention: which, 0,11 say; else all")
     flags.DEFINE_list("patch", [], "attention: ROW,COLUMN of a patch, from 0")
     flags.mark_flag_as_required("checkpoint")

@@ -71,7 +71,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
         StopSignal() as stop,
     ):
         spec = sharding.batch_spec(stream.spec, mesh)
-        state, shardings, tx = create(task, config, plan, mesh, spec)
+        state, shardings, optimizer = create(task, config, plan, mesh, spec)
         # Restored before the warm start: a run that goes on has weights of its own.
         state, told = run.restore(state, shardings, position)
         notes += told
@@ -83,7 +83,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
             state, report, doubts = warm_start(config, task, state)
             notes.append(report)
         frozen = jax.device_put(frozen_lib.load(task.frozen), sharding.replicated(mesh))
-        update = make_update(task, tx, config, plan, shardings, mesh)
+        update = make_update(task, optimizer, config, shardings, mesh)
         introduce(meter, config, workdir, (update, state, frozen, spec), notes)
         # After the restore: a run that is refused leaves no files.
         stream.ledger.write_to(workdir / f"skipped_{shard[0]}.txt")
@@ -93,7 +93,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
 
         with Writer(workdir, first, enabled=shard[0] == 0) as writer:
             alarms = listen(task, config, plan, workdir)
-            doubts += of_settings(config.optim, plan, state.params)
+            doubts += of_settings(config.optim, plan, state.params, optimizer)
             warn(doubts, first, writer, meter)
             window = []
             meter.speed(first, config.data.batch_size)

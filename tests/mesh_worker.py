@@ -41,11 +41,11 @@ def start(config, shape):
 
 def trained(config, shape):
     """The state after STEPS steps, the loss of each, and an evaluation's metrics."""
-    mesh, task, plan, stream, (now, shardings, tx) = start(config, shape)
+    mesh, task, plan, stream, (now, shardings, optimizer) = start(config, shape)
     losses = []
     with jax.set_mesh(mesh):
         frozen = jax.device_put(frozen_lib.load(task.frozen), sharding.replicated(mesh))
-        update = make_update(task, tx, config, plan, shardings, mesh)
+        update = make_update(task, optimizer, config, shardings, mesh)
         for _, batch in zip(range(STEPS), stream.batches(), strict=False):
             now, sums = update(now, frozen, sharding.put_batch(batch, mesh))
             losses.append(float(sums["loss"][0] / sums["loss"][1]))

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "checkpoints": {"checkpoints", "config", "models"},
     "optim": {"optim", "config", "checkpoints.names"},
     "run": {"run", "config", "sharding", "tasks", "optim", "checkpoints", "models"}
-    | {"heads", "data", "charts"},
+    | {"data", "charts", "targets.tokens.UNTRAINED"},
     "train": {*COMMAND, "checkpoints", "data.pipeline"},
     "evaluate": {*COMMAND, "checkpoints", "data.pipeline"},
     "predict": {*COMMAND, "checkpoints", "data.pipeline", "data.sources"},

@@ -188,10 +188,9 @@ class Checkpointer:
         Keys that are younger than the checkpoint had their default value then, and
         those that have moved since count as what they are called now.
         """
-        config = json.loads(from_dict(saved["config"]).to_json())
-        have = _flat_config(config)
+        have, want = map(_flat_config, map(_whole, (saved["config"], self._config)))
         have |= _prefixed("data: ", saved["position"])
-        want = _flat_config(self._config) | _prefixed("data: ", position)
+        want |= _prefixed("data: ", position)
         changed = [
             k for k in sorted(have.keys() | want.keys()) if have.get(k) != want.get(k)
         ]
@@ -216,6 +215,11 @@ class Checkpointer:
         return said + frozen.compare(
             position.get("frozen", {}), saved["position"], where
         )
+
+
+def _whole(config: Mapping[str, Any]) -> dict[str, Any]:
+    """With all that it leaves to the defaults, as JSON gives it back."""
+    return json.loads(from_dict(config).to_json())
 
 
 def _first_line(error: Exception) -> str:

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from beit_jax.models.features import Features
 from beit_jax.models.layers import LayerNorm, Linear, plain_normal
 
 Array = jax.Array
@@ -30,13 +31,15 @@ class LinearHead(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: Array) -> Array:
-        """(B, 1+N, D) -> (B, C) float32 logits."""
+    def __call__(self, features: Features, *, train: bool = False) -> Array:
+        """-> (B, C) float32 logits."""
         if self.pool == "mean":
-            mean = tokens[:, 1:].astype(jnp.float32).mean(axis=1)
+            mean = features.last.patches.astype(jnp.float32).mean(axis=1)
             x = LayerNorm(self.norm_eps, name="fc_norm")(mean)
+        elif features.last.cls is None:
+            raise ValueError("pool='cls' needs a backbone with [CLS]; take 'mean'")
         else:
-            x = tokens[:, 0]
+            x = features.last.cls
         axes = ("embed", None)  # classes are few, and of any number
         head = Linear(
             self.classes, axes, self.dtype, kernel_init=plain_normal, name="head"

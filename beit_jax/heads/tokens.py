@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from beit_jax.models.features import Features
 from beit_jax.models.layers import Linear
 from beit_jax.sharding import constrain
 
@@ -17,8 +18,10 @@ class TokenHead(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, patches: Array) -> Array:
-        """(B, K, D) -> (B, K, outputs) float32."""
+    def __call__(self, features: Features, *, train: bool = False) -> Array:
+        """K patches -> (B, K, outputs) float32."""
         axes = ("embed", "vocab")
-        x = Linear(self.outputs, axes, self.dtype, name="lm_head")(patches)
+        x = Linear(self.outputs, axes, self.dtype, name="lm_head")(
+            features.last.patches
+        )
         return constrain(x, "batch", None, "vocab")

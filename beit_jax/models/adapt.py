@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from beit_jax.models import positions
-from beit_jax.models.positions import Grid
+from beit_jax.models.patches import Grid, size_and_grid
 
 Tree = Any
 
@@ -86,3 +86,33 @@ def resize_positions(encoder_params: Mapping[str, Tree], old: Grid, new: Grid) -
         return TABLES[path[-1].key](np.asarray(leaf), old, new)
 
     return jax.tree_util.tree_map_with_path(resize, encoder_params)
+
+
+def adapt(params: Tree, model: Mapping[str, Any], encoder: Any) -> Tree:
+    """What `vit.Encoder.adapt` does, for `encoder`.
+
+    Tables of another grid are resized, fixed positions become a table to be learned, a
+    shared table of relative ones is copied to every block that is to have its own.
+    """
+    _, old = size_and_grid(model)
+    if model.get("abs_pos_embed") == "sincos":
+        params = _from_sincos(params, old, encoder)
+    params = resize_positions(params, old, encoder.grid)
+    own = "rel_pos_bias" in params.get("blocks", {}).get("attn", {})
+    if encoder.rel_pos_bias == "shared" and own:
+        params = per_block_to_shared(params)
+    if encoder.rel_pos_bias == "per_block" and "rel_pos_bias" in params:
+        params = shared_to_per_block(params, encoder.depth)
+    return params
+
+
+def _from_sincos(params: Tree, old: Grid, encoder: Any) -> Tree:
+    if encoder.abs_pos_embed == "learned":
+        return params | {"pos_embed": positions.sincos(old, encoder.dim)}
+    if encoder.abs_pos_embed == "sincos" and old != tuple(encoder.grid):
+        raise ValueError(
+            f"weights were trained with sin-cos positions of {old[0]}x{old[1]} "
+            f"patches, which {encoder.grid[0]}x{encoder.grid[1]} would be other "
+            "ones; set model.abs_pos_embed='learned', which starts from those"
+        )
+    return params

@@ -1,6 +1,11 @@
 """How images divide into patches, for every network that has some."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
+
+Grid = tuple[int, int]  # patches down and across
 
 
 def check_sides(image: jax.Array, patch_size: int) -> None:
@@ -23,3 +28,31 @@ def halvings(patch_size: int) -> int:
     if patch_size < 2 or patch_size != 2**stages:
         raise ValueError(f"patch_size={patch_size} is no power of two above 1")
     return stages
+
+
+def size_and_grid(model: Mapping[str, Any]) -> tuple[tuple[int, int], Grid]:
+    """A model's (height, width) in pixels, and in patches.
+
+    Raises:
+      ValueError: sizes that are none, or do not fit each other.
+    """
+    size, patch = model.get("image_size"), model.get("patch_size", 16)
+    sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    for name, value, numbers in (
+        ("image_size", size, sides),
+        ("patch_size", patch, (patch,)),
+    ):
+        if not all(isinstance(n, int) and n > 0 for n in numbers):
+            raise ValueError(f"config.model.{name}={value!r} must be pixels, >= 1")
+    if len(sides) != 2:
+        raise ValueError(
+            f"config.model.image_size={size!r} must be a side, or height and width"
+        )
+    if any(side % patch for side in sides):
+        fits = [side // patch * patch or patch for side in sides]
+        fits = fits[0] if isinstance(size, int) else tuple(fits)
+        raise ValueError(
+            f"config.model.image_size={size} must be a multiple of patch_size={patch}, "
+            f"{fits} for example"
+        )
+    return sides, (sides[0] // patch, sides[1] // patch)

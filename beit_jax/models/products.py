@@ -31,16 +31,34 @@ def _product_backward(spec, dtype, operands, gradient):
     x, y = operands
     gradient = gradient.astype(dtype)
     left, right, out = spec.replace("->", ",").split(",")
-    one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
-    if one_cpu and dtype == jnp.bfloat16 and left[1:] + out[1:] == right:
-        return _matrix_gradients(x, y, gradient)
+
+    def einsums(result):
+        einsum = functools.partial(jnp.einsum, preferred_element_type=result)
+
+        def gradients(x, y, gradient):
+            dx = einsum(f"{out},{right}->{left}", gradient, y)
+            dy = einsum(f"{left},{out}->{right}", x, gradient)
+            return dx.astype(jnp.float32), dy.astype(jnp.float32)
+
+        return gradients
+
+    exact = einsums(jnp.float32)
+    if dtype == jnp.float32:
+        return exact(x, y, gradient)
     # XLA's CPU backend lacks bfloat16 products with a float32 result that come out
     # transposed, as these may, and says so only when it runs them (jax 0.10).
-    result = dtype if jax.default_backend() == "cpu" else jnp.float32
-    einsum = functools.partial(jnp.einsum, preferred_element_type=result)
-    dx = einsum(f"{out},{right}->{left}", gradient, y)
-    dy = einsum(f"{left},{out}->{right}", x, gradient)
-    return dx.astype(jnp.float32), dy.astype(jnp.float32)
+    cpu = einsums(dtype)
+    if _one_device() and dtype == jnp.bfloat16 and left[1:] + out[1:] == right:
+        cpu = _matrix_gradients
+    # Decided when it is lowered: what is traced here may be compiled for another
+    # platform than this process has.
+    return jax.lax.platform_dependent(x, y, gradient, cpu=cpu, default=exact)
+
+
+def _one_device() -> bool:
+    """Whether the mesh, or without one the process, has a single device."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return (jax.device_count() if mesh.empty else mesh.size) == 1
 
 
 def _matrix_gradients(x: Array, y: Array, gradient: Array) -> tuple[Array, Array]:

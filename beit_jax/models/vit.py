@@ -1,13 +1,16 @@
 """The BEiT encoder: a vision transformer over patches, some of them hidden."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from beit_jax.models import positions
+from beit_jax.lookup import lookup
+from beit_jax.models import adapt, positions
+from beit_jax.models.features import Features, Stage
 from beit_jax.models.layers import (
     Array,
     Block,
@@ -17,8 +20,10 @@ from beit_jax.models.layers import (
     cut_normal,
     plain_normal,
 )
-from beit_jax.models.positions import Grid
+from beit_jax.models.patches import Grid
 from beit_jax.sharding import constrain, partitioned
+
+Tree = Any
 
 VARIANTS = {
     "tiny": {"dim": 192, "depth": 12, "heads": 3},
@@ -45,14 +50,24 @@ def released_layer_scale(depth: int) -> float:
     return 0.1 if depth <= 12 else 1e-5
 
 
-class Features(NamedTuple):
-    """What the encoder returns; token 0 is [CLS], patches follow row by row."""
+def _released(depth: int, pretraining: bool) -> dict[str, Any]:
+    """The network of the released weights, made by the official scripts' defaults."""
+    return {
+        "abs_pos_embed": "none",
+        "rel_pos_bias": "shared" if pretraining else "per_block",
+        "layer_scale": released_layer_scale(depth),
+    }
 
-    tokens: Array  # (B, 1+N, D) after the last norm, raw when there is none
-    hidden: Array | None  # (T, B, 1+N, D) float32 raw outputs of the blocks in `taps`
-    grid: tuple[int, int]  # (h, w), h * w == N
-    # (L, B, A, Q, 1+N) float32, by block, head, query in `attends`, key; rows sum to 1
-    attention: Array | None = None
+
+def _paper_plain(depth: int, pretraining: bool) -> dict[str, Any]:
+    """The plain ViT of BEiT's ImageNet-1k numbers (arXiv:2106.08254)."""
+    return {"abs_pos_embed": "learned", "rel_pos_bias": "none", "layer_scale": 0.0}
+
+
+# Two networks go by the name of BEiT-B.
+PRESETS = {"released": _released, "paper_plain": _paper_plain}
+# Parameters below the first block.
+EMBEDDINGS = frozenset(["cls_token", "mask_token", "pos_embed", "patch_embed"])
 
 
 class Encoder(nn.Module):
@@ -69,7 +84,7 @@ class Encoder(nn.Module):
       drop_path: rate of the last block; the rates rise linearly from 0.
       mask_token: have the parameter that stands in for hidden patches.
       final_norm: normalise the tokens (a mean-pooling classifier norms after it).
-      taps: blocks, counting from 0, whose outputs are returned as `hidden`.
+      taps: blocks, counting from 0, whose raw outputs are returned.
       attends: tokens whose attention weights, as queries, are returned of all blocks
         as `attention`: 0 is [CLS].
       dtype: of the operands of matrix products and of the returned tokens.
@@ -103,13 +118,20 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, image: Array, mask: Array | None = None, *, train: bool = False
+        self,
+        image: Array,
+        mask: Array | None = None,
+        *,
+        visible: Array | None = None,
+        train: bool = False,
     ) -> Features:
         """Encodes images.
 
         Args:
           image: (B, H, W, 3) float, already normalised.
           mask: (B, N) bool, True where a patch is hidden, or None.
+          visible: (B, K) int, the patches that are encoded at all, in that order; None:
+            every patch. They keep their places, which relative positions cannot tell.
           train: apply drop-path, which draws from the rng collection "drop_path".
 
         Raises:
@@ -123,16 +145,60 @@ class Encoder(nn.Module):
         grid = x.shape[1:3]
         x = self._add_tokens(x.reshape(len(x), -1, self.dim), mask)
         x = self._add_positions(x, grid)
+        if visible is not None:
+            self._check_visible()
+            x = Stage(x[:, 1:], x[:, 0], grid).at(visible).tokens
         bias = None
         if self.rel_pos_bias == "shared":
             bias = RelPosBias(self.grid, self.heads, name="rel_pos_bias")(grid)
         blocks = self._blocks(grid, train)
         x, (outputs, attention) = blocks(x, self._layers(), bias)
         x = constrain(x, "batch", None, None)
-        hidden = outputs[np.array(self.taps)] if self.taps else None
         if self.final_norm:
             x = LayerNorm(self.norm_eps, name="norm")(x)
-        return Features(x.astype(self.dtype), hidden, grid, attention)
+
+        def stage(x: Array) -> Stage:
+            return Stage(x[:, 1:], x[:, 0], grid)
+
+        taps = tuple(stage(outputs[block]) for block in self.taps)
+        return Features(stage(x.astype(self.dtype)), taps, bias, attention)
+
+    @staticmethod
+    def settings(model: Mapping[str, Any], pretraining: bool) -> dict[str, Any]:
+        """A section `model`, the settings of its variant and its preset filled in.
+
+        Raises:
+          ValueError: no such variant or preset.
+        """
+        filled = {"init_as": "pretrain" if pretraining else "finetune", **model}
+        if variant := filled.pop("variant", ""):
+            filled = lookup(VARIANTS, variant, "config.model.variant") | filled
+        if preset := filled.pop("preset", ""):
+            make = lookup(PRESETS, preset, "config.model.preset")
+            filled = make(filled.get("depth", 12), pretraining) | filled
+        return filled
+
+    def layers(self, params: Tree) -> Tree:
+        """See models/backbones.py; a table that all blocks share is above them."""
+        stacked = np.arange(1, self.depth + 1)
+
+        def number(path, leaf):
+            if path[0].key == "blocks":
+                return stacked.reshape(-1, *[1] * (leaf.ndim - 1))
+            return np.array(0 if path[0].key in EMBEDDINGS else self.depth + 1)
+
+        return jax.tree_util.tree_map_with_path(number, params)
+
+    def adapt(self, params: Tree, model: Mapping[str, Any]) -> Tree:
+        """Another run's encoder with position tables as this one has them.
+
+        Args:
+          model: the section `model` of the other run's config.
+
+        Raises:
+          ValueError: positions that cannot become what this encoder has.
+        """
+        return adapt.adapt(params, model, self)
 
     def _add_tokens(self, x: Array, mask: Array | None) -> Array:
         """(B, N, D) patches -> (B, 1+N, D): mask token in, [CLS] in front."""
@@ -213,6 +279,13 @@ class Encoder(nn.Module):
                 raise ValueError(
                     f"no block {tap} to tap: blocks are 0..{self.depth - 1}"
                 )
+
+    def _check_visible(self) -> None:
+        if self.rel_pos_bias != "none":
+            raise ValueError(
+                f"visible patches need rel_pos_bias='none', not {self.rel_pos_bias!r}: "
+                "offsets would differ from image to image"
+            )
 
     def _check_mask(self, mask: Array, shape: tuple[int, int]) -> None:
         if not self.mask_token:

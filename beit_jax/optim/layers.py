@@ -11,58 +11,27 @@ from beit_jax.checkpoints.names import covered, name_of
 
 Tree = Any
 
-# Parameters below the first block: layer 0 of layer-wise decay.
-EMBEDDINGS = frozenset(["cls_token", "mask_token", "pos_embed", "patch_embed"])
 
+def layer_scales(layers: Tree, decay: float) -> Tree:
+    """The factor on each parameter's learning rate, `decay ** (top - layer)`.
 
-def is_stacked(path: tuple) -> bool:
-    """Whether a parameter holds all blocks, one after the other on axis 0."""
-    return any(part.key == "blocks" for part in path)
-
-
-def _is_embedding(path: tuple) -> bool:
-    return any(part.key in EMBEDDINGS for part in path)
-
-
-def _depth(params: Tree) -> int:
-    """L, the number of stacked blocks; 0 if there are none, or stacks that differ."""
-    depths = {
-        leaf.shape[0]
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-        if is_stacked(path)
-    }
-    return depths.pop() if len(depths) == 1 else 0
-
-
-def _per_block(values: np.ndarray, leaf) -> np.ndarray:
-    """(L,) -> (L, 1, ...), to multiply stacked parameters with."""
-    return values.reshape(-1, *[1] * (leaf.ndim - 1)).astype(np.float32)
-
-
-def layer_scales(params: Tree, decay: float) -> Tree:
-    """The factor on each parameter's learning rate, `decay ** (L + 1 - layer)`.
-
-    Embeddings are layer 0, block i is layer i + 1, the rest layer L + 1 (factor 1).
-    Stacked blocks get a vector (L, 1, ...) that scales each block's slice.
+    The largest layer has factor 1. Stacked blocks have a vector (L, 1, ...) that scales
+    each block's slice.
 
     Raises:
-      ValueError: `decay` is not 1 but the parameters have no `blocks`.
+      ValueError: `decay` is not 1 but there are no layers.
     """
-    depth = _depth(params)
-    if decay != 1 and not depth:
+    top = max(int(np.max(layer)) for layer in jax.tree.leaves(layers))
+    if decay != 1 and not top:
         raise ValueError(
             f"optim.layer_decay={decay} needs an encoder with blocks; set it to 1"
         )
-
-    def scale(path, leaf):
-        if is_stacked(path):
-            return _per_block(decay ** np.arange(depth, 0, -1, dtype=np.float64), leaf)
-        return np.float32(decay ** (depth + 1) if _is_embedding(path) else 1.0)
-
-    return jax.tree_util.tree_map_with_path(scale, params)
+    return jax.tree.map(
+        lambda layer: np.float32(decay ** (top - layer.astype(np.float64))), layers
+    )
 
 
-def trained(params: Tree, freeze: str, freeze_blocks: int) -> Tree:
+def trained(params: Tree, layers: Tree, freeze: str, freeze_blocks: int) -> Tree:
     """1 for each parameter that trains and 0 for each that is frozen.
 
     Args:
@@ -77,20 +46,20 @@ def trained(params: Tree, freeze: str, freeze_blocks: int) -> Tree:
       ValueError: a prefix that no parameter has, fewer blocks, or nothing that trains.
     """
     resting = covered(params, freeze, "optim.freeze")
-    if freeze_blocks > (depth := _depth(params)):
+    stacked = [layer for layer in jax.tree.leaves(layers) if layer.ndim]
+    depth = max((int(layer.max()) for layer in stacked), default=0)
+    if freeze_blocks > depth:
         raise ValueError(
             f"optim.freeze_blocks={freeze_blocks}, but the model has {depth or 'no'} "
             "blocks"
         )
 
-    def trains(path, leaf):
+    def trains(path, _, layer):
         if name_of(path) in resting:
             return np.float32(0)
-        if is_stacked(path):
-            return _per_block(np.arange(leaf.shape[0]) >= freeze_blocks, leaf)
-        return np.float32(not (freeze_blocks and _is_embedding(path)))
+        return np.float32((layer > freeze_blocks) | (freeze_blocks == 0))
 
-    made = jax.tree_util.tree_map_with_path(trains, params)
+    made = jax.tree_util.tree_map_with_path(trains, params, layers)
     if not any(np.any(leaf) for leaf in jax.tree.leaves(made)):
         raise ValueError(
             f"optim.freeze={freeze!r} with optim.freeze_blocks={freeze_blocks} leaves "
@@ -99,17 +68,18 @@ def trained(params: Tree, freeze: str, freeze_blocks: int) -> Tree:
     return made
 
 
-def of(config: ConfigDict, params: Tree) -> Tree:
+def scales(config: ConfigDict, params: Tree, layers: Tree) -> Tree:
     """The factors of a run: those of layer-wise decay, and 0 where it is frozen.
 
     Args:
       config: the section `optim`.
       params: unboxed parameters or their shapes.
+      layers: the number of each one's layer, see `Task.layers`.
     """
-    factors = trained(params, config.freeze, config.freeze_blocks)
+    factors = trained(params, layers, config.freeze, config.freeze_blocks)
     if config.layer_decay == 1:
         return factors
-    return jax.tree.map(np.multiply, factors, layer_scales(params, config.layer_decay))
+    return jax.tree.map(np.multiply, factors, layer_scales(layers, config.layer_decay))
 
 
 def hold(params: Tree, factors: Tree) -> Tree:

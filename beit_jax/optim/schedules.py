@@ -1,21 +1,86 @@
-"""How a rate moves over the steps of a run."""
+"""How a rate moves over the steps of a run: up to its peak, then by a named schedule.
+
+A schedule is a factory in SCHEDULES: it checks its settings, and returns what gives the
+rate after the warm-up, (step, share of the way done, peak, final, xp) -> rate.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from beit_jax.config import Plan
+from beit_jax.lookup import build
+
+Falling = Callable[..., Any]
 
 
-def warmup_cosine(step, plan: Plan, peak: float, final: float, xp=jnp):
-    """Learning rate of optimizer step `step` (0-based).
+def _cosine() -> Falling:
+    """`cosine_scheduler` of the official code."""
+
+    def falling(step, done, peak, final, xp):
+        return final + 0.5 * (peak - final) * (1 + xp.cos(np.pi * done))
+
+    return falling
+
+
+def _poly(power: float = 1.0) -> Falling:
+    """Falls with (share left) ** power; 1 is a straight line."""
+    if power <= 0:
+        raise ValueError(f"optim.schedule.power={power} must be above 0; 1 is a line")
+
+    def falling(step, done, peak, final, xp):
+        return final + (peak - final) * (1 - done) ** power
+
+    return falling
+
+
+def _steps(milestones: tuple, factor: float = 0.1) -> Falling:
+    """Multiplied by `factor` from each of those optimizer steps on; no `final`."""
+    if factor <= 0:
+        raise ValueError(f"optim.schedule.factor={factor} must be above 0")
+    if not milestones or not all(type(at) is int and at > 0 for at in milestones):
+        raise ValueError(
+            f"optim.schedule.milestones={milestones} must be optimizer steps above 0; "
+            "without any, use the schedule 'constant'"
+        )
+
+    def falling(step, done, peak, final, xp):
+        return peak * factor ** sum(xp.where(step >= at, 1.0, 0.0) for at in milestones)
+
+    return falling
+
+
+def _constant() -> Falling:
+    """Stays at the peak; no `final`."""
+    return lambda step, done, peak, final, xp: peak
+
+
+# optim.schedule.name -> from its settings the rate after the warm-up.
+SCHEDULES = {"cosine": _cosine, "poly": _poly, "steps": _steps, "constant": _constant}
+
+
+def make(spec: Mapping, plan: Plan, peak: float, final: float) -> Callable[..., Any]:
+    """(step, xp=jnp) -> the rate of optimizer step `step` (0-based).
 
     Both ends of the warm-up are included: step 0 has rate 0, step `warmup - 1` and the
-    step after it both have `peak`; the cosine ends at `plan.decay` or, never quite
-    reaching `final`, with the run. This is `cosine_scheduler` of the official code.
-    With `xp=numpy` it computes in float64.
+    step after it both have `peak`; the way down ends at `plan.decay` or, never quite
+    reaching `final`, with the run. With `xp=numpy` it computes in float64.
+
+    Args:
+      spec: the section `optim.schedule`.
+
+    Raises:
+      ValueError: no such schedule, or settings that it does not take.
     """
-    rising = peak * step / max(plan.warmup - 1, 1)
-    end = plan.total if plan.decay is None else plan.decay
-    done = xp.minimum((step - plan.warmup) / (end - plan.warmup), 1)
-    falling = final + 0.5 * (peak - final) * (1 + xp.cos(np.pi * done))
-    return xp.where(step < plan.warmup, rising, falling)
+    falling = build(SCHEDULES, spec, "optim.schedule")
+
+    def rate(step, xp=jnp):
+        rising = peak * step / max(plan.warmup - 1, 1)
+        end = plan.total if plan.decay is None else plan.decay
+        done = xp.minimum((step - plan.warmup) / (end - plan.warmup), 1)
+        fallen = falling(step, done, peak, final, xp)
+        return xp.where(step < plan.warmup, rising, fallen)
+
+    return rate

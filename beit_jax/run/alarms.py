@@ -13,7 +13,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from beit_jax.config import Plan
-from beit_jax.optim import layers, optimizers, schedules
+from beit_jax.optim import optimizers
+from beit_jax.optim.optimizers import Optimizer
 
 Tree = Any
 Alarm = tuple[str, str]
@@ -31,21 +32,22 @@ UNTOLD = {"clipped": math.nan, "parameter_norm": math.nan}  # by earlier version
 SETTLED = 0.2  # of a run: what has not shown by then will not show by itself
 
 
-def of_settings(settings: ConfigDict, plan: Plan, params: Tree) -> list[str]:
+def of_settings(
+    settings: ConfigDict, plan: Plan, params: Tree, optimizer: Optimizer
+) -> list[str]:
     """Sentences on settings that cannot have their effect.
 
     Args:
       settings: the section `optim`.
       params: what is trained, or its shapes.
+      optimizer: the run's.
     """
-    rates = schedules.warmup_cosine(
-        np.arange(plan.total), plan, settings.lr, settings.min_lr, xp=np
-    )
+    rates = optimizer.rate(np.arange(plan.total), xp=np)
     way = float(rates.sum())  # what a step of 1 in one direction adds up to
     found = [
         *_of_rates(settings, plan),
-        *_of_weight_decay(settings, params, way),
-        *_of_layer_decay(settings, params, way),
+        *_of_weight_decay(settings, params, way, optimizer.scales),
+        *_of_layer_decay(settings, way, optimizer.scales),
     ]
     return [f"{name}: {sentence}" for name, sentence in found]
 
@@ -65,9 +67,11 @@ def _of_rates(settings: ConfigDict, plan: Plan) -> Iterator[Alarm]:
         )
 
 
-def _of_weight_decay(settings: ConfigDict, params: Tree, way: float) -> Iterator[Alarm]:
+def _of_weight_decay(
+    settings: ConfigDict, params: Tree, way: float, scales: Tree
+) -> Iterator[Alarm]:
     decay = settings.weight_decay
-    trains = jax.tree.leaves(layers.of(settings, params))
+    trains = jax.tree.leaves(scales)
     decays = jax.tree.leaves(optimizers.decay_mask(params))
     if not decay:
         return
@@ -86,10 +90,10 @@ def _of_weight_decay(settings: ConfigDict, params: Tree, way: float) -> Iterator
         )
 
 
-def _of_layer_decay(settings: ConfigDict, params: Tree, way: float) -> Iterator[Alarm]:
+def _of_layer_decay(settings: ConfigDict, way: float, scales: Tree) -> Iterator[Alarm]:
     if settings.layer_decay == 1 or settings.name != "adamw":
         return  # only Adam's steps are of about 1
-    each = jax.tree.leaves(layers.of(settings, params))
+    each = jax.tree.leaves(scales)
     least = min(np.min(factor, where=factor > 0, initial=1) for factor in each)
     moved = way * float(least)
     if moved < UNMOVED * START:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from beit_jax import config as config_lib
-from beit_jax import lookup, sharding
+from beit_jax import lookup, sharding, tasks
 from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.checkpoints import names
 from beit_jax.checkpoints.foreign.rules import Hints, pair
@@ -24,14 +24,12 @@ from beit_jax.data.ops import decode
 from beit_jax.data.settings import Augment
 from beit_jax.data.sources import BadExample, Record
 from beit_jax.data.views import Views
-from beit_jax.heads.linear import LinearHead
-from beit_jax.heads.network import Network
-from beit_jax.heads.tokens import TokenHead
 from beit_jax.models.pixels import PixelSpace
 from beit_jax.models.tokenizers import TOKENIZERS
 from beit_jax.run import bank, state
 from beit_jax.run import card as card_lib
 from beit_jax.run.state import TrainState
+from beit_jax.targets.tokens import UNTRAINED
 
 Tree = Any
 ImageLike = str | pathlib.Path | Image.Image | np.ndarray
@@ -103,10 +101,14 @@ class Loaded(NamedTuple):
 
 
 def load(
-    path: str | pathlib.Path, image_size: int | tuple[int, int] | None = None
+    path: str | pathlib.Path,
+    image_size: int | tuple[int, int] | None = None,
+    config: ConfigDict | None = None,
 ) -> Loaded:
     """See `beit_jax.load`."""
     saved = restore(path, Hints(image_size=image_size))
+    if config is not None:
+        saved = saved._replace(config=config.to_dict())
     module, variables = network(saved)
     card = card_lib.of_checkpoint(saved)
     return Loaded(module, jax.device_put(variables), Preprocess(card), card)
@@ -137,21 +139,26 @@ def network(saved: Restored) -> tuple[nn.Module, Tree]:
 
 
 def _of_encoder(saved: Restored) -> tuple[nn.Module, Tree]:
-    """An encoder with the head that is there, if any, and their parameters."""
+    """An encoder with the head that its config names, if it has one; and parameters."""
     encoder, _, _ = bank.encoder_of(saved)
-    params = saved.params
-    if "lm_head" in params:
-        outputs = params["lm_head"]["kernel"].shape[1]
-        return Network(encoder, TokenHead(outputs, encoder.dtype)), params
-    if "head" in params:
-        head = LinearHead(
-            classes=params["head"]["kernel"].shape[1],
-            pool="mean" if "fc_norm" in params else "cls",
-            norm_eps=encoder.norm_eps,
-            dtype=encoder.dtype,
-        )
-        return Network(encoder, head), params
-    return encoder, params["encoder"]
+    if saved.params.keys() == {"encoder"}:
+        return encoder, saved.params["encoder"]
+    network = tasks.build(_standing_alone(saved)).network
+    return network.clone(encoder=encoder), saved.params
+
+
+def _standing_alone(saved: Restored) -> ConfigDict:
+    """Its config; the tokenizer that it predicted tokens of need not be there."""
+    config = config_lib.from_dict(saved.config)
+    if config.task.name == "pretrain" and "lm_head" in saved.params:
+        vocab = saved.params["lm_head"]["kernel"].shape[1]
+        if config.task.target.name == "tokens":
+            config.task.target = {
+                "name": "tokens",
+                "checkpoint": UNTRAINED,
+                "untrained": {"vocab": vocab},
+            }
+    return config
 
 
 def _tokenizer(saved: Restored) -> nn.Module:
@@ -167,6 +174,17 @@ def own_config(saved: Restored) -> ConfigDict:
     """The one that a checkpoint carries, on the devices that are here."""
     config = config_lib.from_dict(saved.config)
     config.mesh = config_lib.defaults().mesh
+    return config
+
+
+def config_for(saved: Restored, given: ConfigDict | None) -> ConfigDict:
+    """A copy of the config `given`, whole, or else the checkpoint's own.
+
+    Raises:
+      ValueError: it has keys that there are not, or lacks some.
+    """
+    config = (given or own_config(saved)).copy_and_resolve_references()
+    config_lib.check(config)
     return config
 
 

@@ -1,6 +1,7 @@
 """What a run carries from step to step, and how it is first made on the mesh."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax
 import flax.linen as nn
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 from beit_jax import sharding
 from beit_jax.config import Plan
 from beit_jax.optim import optimizers
+from beit_jax.optim.optimizers import Optimizer
 
 Tree = Any
 
@@ -42,25 +44,43 @@ def abstract_variables(task, batch: Tree) -> Tree:
     return jax.eval_shape(lambda rng: _variables(task, batch, rng), jax.random.key(0))
 
 
-def create(
-    task, config: ConfigDict, plan: Plan, mesh: Mesh, batch: Tree
-) -> tuple[TrainState, TrainState, optax.GradientTransformation]:
-    """A fresh state made in place on the mesh, its shardings, and its optimizer.
+class Blueprint(NamedTuple):
+    """A run's state before there is one.
 
-    Args:
-      batch: shapes and dtypes of a global batch.
+    Attributes:
+      state: shapes and dtypes, each with its sharding.
+      fresh: an rng -> the state; to be compiled.
+      optimizer: the run's.
     """
 
-    rng = jax.random.key(config.seed)
+    state: TrainState
+    fresh: Callable[[jax.Array], TrainState]
+    optimizer: Optimizer
+
+    @property
+    def shardings(self) -> TrainState:
+        return jax.tree.map(lambda leaf: leaf.sharding, self.state)
+
+
+def abstract(
+    task, config: ConfigDict, plan: Plan, mesh: Mesh, batch: Tree
+) -> Blueprint:
+    """What `create` makes, without an array: for compilers of steps ahead of time.
+
+    Args:
+      mesh: its devices need not be here.
+      batch: shapes and dtypes of a global batch.
+    """
     boxed = abstract_variables(task, batch)
-    tx = optimizers.make(config.optim, plan, nn.unbox(boxed["params"]))
+    params = nn.unbox(boxed["params"])
+    optimizer = optimizers.make(config.optim, plan, params, task.layers(params))
 
     def fresh(rng) -> TrainState:
         made = nn.unbox(_variables(task, batch, rng))
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=made["params"],
-            opt_state=tx.init(made["params"]),
+            opt_state=optimizer.tx.init(made["params"]),
             model_state=made["model_state"],
             # A copy: two leaves of a donated state must not share a buffer.
             ema=jax.tree.map(jnp.copy, made["params"])
@@ -68,20 +88,47 @@ def create(
             else None,
         )
 
-    abstract = jax.eval_shape(fresh, rng)
+    shapes = jax.eval_shape(fresh, jax.random.key(config.seed))
+    shardings = _shardings(boxed, shapes, optimizer, mesh)
+    state = jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=where
+        ),
+        shapes,
+        shardings,
+    )
+    return Blueprint(state, fresh, optimizer)
+
+
+def _shardings(
+    boxed: Tree, shapes: TrainState, optimizer: Optimizer, mesh: Mesh
+) -> TrainState:
+    """Where each leaf is to lie; moments lie with their parameters."""
     everywhere = sharding.replicated(mesh)
     params = sharding.shardings_of(boxed["params"], mesh)
-    shardings = TrainState(
+    return TrainState(
         step=everywhere,
         params=params,
         opt_state=optax.tree.map_params(
-            tx,
+            optimizer.tx,
             lambda _, where: where,
-            abstract.opt_state,
+            shapes.opt_state,
             params,
             transform_non_params=lambda _: everywhere,
         ),
         model_state=sharding.shardings_of(boxed["model_state"], mesh),
-        ema=None if abstract.ema is None else params,
+        ema=None if shapes.ema is None else params,
     )
-    return jax.jit(fresh, out_shardings=shardings)(rng), shardings, tx
+
+
+def create(
+    task, config: ConfigDict, plan: Plan, mesh: Mesh, batch: Tree
+) -> tuple[TrainState, TrainState, Optimizer]:
+    """A fresh state made in place on the mesh, its shardings, and its optimizer.
+
+    Args:
+      batch: shapes and dtypes of a global batch.
+    """
+    plans = abstract(task, config, plan, mesh, batch)
+    make = jax.jit(plans.fresh, out_shardings=plans.shardings)
+    return make(jax.random.key(config.seed)), plans.shardings, plans.optimizer

@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from beit_jax import sharding
-from beit_jax.config import Plan
-from beit_jax.optim import layers, schedules
+from beit_jax.optim import layers
+from beit_jax.optim.optimizers import Optimizer
 from beit_jax.run.state import TrainState
 from beit_jax.tasks.base import Aux, Context
 
@@ -21,12 +21,11 @@ Loss = Callable[[Tree, Tree, Context], tuple[jax.Array, Aux]]  # of params and a
 
 def make_update(
     task,
-    tx: optax.GradientTransformation,
+    optimizer: Optimizer,
     config: ConfigDict,
-    plan: Plan,
     shardings: TrainState,
     mesh: Mesh,
-) -> Callable[[TrainState, Tree, Tree], tuple[TrainState, Tree]]:
+) -> "Update":
     """The compiled step: (state, frozen, global batch) -> (next state, metric sums).
 
     The given state's buffers are reused for the next one.
@@ -35,27 +34,25 @@ def make_update(
 
     def update(state: TrainState, frozen: Tree, batch: Tree, key):
         rng = jax.random.fold_in(key, state.step)
-        ctx = Context(state.step, rng, state.model_state, frozen)
-        scales = layers.of(settings, state.params)
+        ctx = Context(state.step, rng, state.model_state, frozen, state.ema)
 
         def loss(params, batch, ctx):
-            return task.train_loss(layers.hold(params, scales), batch, ctx)
+            return task.train_loss(layers.hold(params, optimizer.scales), batch, ctx)
 
         grads, aux = accumulated(loss, settings.accumulate, state.params, batch, ctx)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        updates, opt_state = optimizer.tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema is not None:
             # So written, the average of a parameter that rests is that parameter.
             share = 1 - settings.ema_decay
             ema = jax.tree.map(lambda old, new: old + share * (new - old), ema, params)
-        rate = schedules.warmup_cosine(state.step, plan, settings.lr, settings.min_lr)
         norm = optax.global_norm(grads)
         metrics = aux.metrics | {
             "grad_norm": (norm, 1.0),
             "parameter_norm": (optax.global_norm(state.params), 1.0),
             "update_norm": (optax.global_norm(updates), 1.0),
-            "learning_rate": (rate, 1.0),
+            "learning_rate": (optimizer.rate(state.step), 1.0),
         }
         if settings.clip_norm:
             metrics["clipped"] = (norm > settings.clip_norm, 1.0)
@@ -66,7 +63,23 @@ def make_update(
     step = jax.jit(update, donate_argnums=0, out_shardings=(shardings, everywhere))
     # An argument, not a constant: other seeds find the program in XLA's cache.
     key = jax.random.key(config.seed)
-    return lambda state, frozen, batch: step(state, frozen, batch, key)
+    return Update(step, key)
+
+
+class Update:
+    """A compiled step with the key of its run."""
+
+    def __init__(self, step: Callable, key: jax.Array):
+        self._step, self._key = step, key
+
+    def __call__(
+        self, state: TrainState, frozen: Tree, batch: Tree
+    ) -> tuple[TrainState, Tree]:
+        return self._step(state, frozen, batch, self._key)
+
+    def lower(self, state: TrainState, frozen: Tree, batch: Tree) -> jax.stages.Lowered:
+        """The step's program; shapes with shardings do for its arguments."""
+        return self._step.lower(state, frozen, batch, self._key)
 
 
 def accumulated(

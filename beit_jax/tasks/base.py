@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
+import numpy as np
 
 from beit_jax.checkpoints.frozen import Network
 from beit_jax.tasks.scorers import Means, Scorer
@@ -26,6 +27,7 @@ class Context(NamedTuple):
     rng: Array  # already folded with step
     model_state: Tree  # mutable collections; {} for most
     frozen: Mapping[str, Tree]  # weights of the task's frozen networks: arguments
+    ema: Tree | None = None  # averaged parameters, of a run that keeps them
 
 
 class Aux(NamedTuple):
@@ -47,7 +49,8 @@ class Task(Protocol):
     headline: tuple[str, ...]  # the metrics that a person watches
     classes: int | None  # labels must be in [0, classes); None: it uses no labels
     frozen: Mapping[str, Network]  # that the step uses and never trains
-    encoder: nn.Module | None  # a models.vit.Encoder, where there is one
+    network: nn.Module | None  # heads.network.Network, where it trains one
+    encoder: nn.Module | None  # one of BACKBONES, where there is one
     pool: str | None  # what of its tokens a classifier sees
     outputs: tuple[str, ...]  # what `predict` can give of new images
 
@@ -58,6 +61,13 @@ class Task(Protocol):
         """Parameters of another run in this task's shape, before they are matched.
 
         `model` is that section of the other run's config.
+        """
+
+    def layers(self, params: Tree) -> Tree:
+        """The number of each parameter's layer, for layer-wise decay and freezing.
+
+        () int, or (L, 1, ...) for blocks stacked on axis 0: embeddings 0, block i is
+        i + 1, the rest the largest. All 0 where there are no layers.
         """
 
     def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
@@ -104,6 +114,7 @@ class Defaults:
 
     classes = None
     frozen: Mapping[str, Network] = {}
+    network = None
     encoder = None
     pool = None
     outputs = ()
@@ -114,6 +125,9 @@ class Defaults:
 
     def adapt(self, params: Tree, model: Mapping[str, Any]) -> Tree:
         return params
+
+    def layers(self, params: Tree) -> Tree:
+        return jax.tree.map(lambda _: np.array(0), params)
 
     def pictures(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         return {}

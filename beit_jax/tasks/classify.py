@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from beit_jax.heads.linear import POOLS, LinearHead
-from beit_jax.tasks import base, encoders, on_device, scores
+from beit_jax.heads.linear import POOLS
+from beit_jax.tasks import encoders, on_device, scores
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 
 
-class Classify(base.Defaults):
+class Classify(encoders.EncoderTask):
     """Softmax cross-entropy with label smoothing.
 
     Args:
@@ -21,6 +21,9 @@ class Classify(base.Defaults):
       pool: "mean" of the patches (BEiT's default) or "cls".
       label_smoothing: share of the probability spread over all classes.
       head_init_scale: factor on the head's initial weights.
+      head: name (of HEADS, "linear" unless said) and settings; the head is given
+        `classes` and, as far as it takes them, `pool`, `init_scale`, `norm_eps` and
+        `dtype`.
 
     From scratch the encoder starts as in the official fine-tuning code, which differs
     from pre-training: `config.model.init_as`.
@@ -36,21 +39,20 @@ class Classify(base.Defaults):
         pool: str = "mean",
         label_smoothing: float = 0.1,
         head_init_scale: float = 0.001,
+        head: Mapping[str, Any] = (),
     ):
         if pool not in POOLS or classes < 2:
             raise ValueError(
                 f"config.task: pool={pool!r} must be one of {POOLS}, "
                 f"classes={classes} at least 2"
             )
-        self.encoder, size, self._space = encoders.build(
-            config, final_norm=pool == "cls"
-        )
-        self.head = LinearHead(
-            classes,
-            pool,
-            head_init_scale,
-            self.encoder.norm_eps,
-            jnp.dtype(config.dtype),
+        encoder, size, self._space = encoders.build(config, final_norm=pool == "cls")
+        self.network = encoders.with_head(
+            encoder,
+            {"name": "linear", **dict(head)},
+            classes=classes,
+            pool=pool,
+            init_scale=head_init_scale,
         )
         self.classes, self.pool = classes, pool
         self.train_spec = {
@@ -60,26 +62,14 @@ class Classify(base.Defaults):
         }
         self._smoothing = label_smoothing
 
-    def init(self, rng: Array, batch: Batch) -> Tree:
-        return {
-            "params": encoders.init(
-                rng, self.encoder, self.head, self._space.to_float(batch["image"])
-            ),
-            "model_state": {},
-        }
-
-    def adapt(self, params: Tree, model: Mapping[str, Any]) -> Tree:
-        return encoders.adapt(params, model, self.encoder)
-
     def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        sums = self._sums(params, batch, {"drop_path": ctx.rng})
+        sums, model_state = self._sums(params, batch, ctx)
         loss, weight = sums["loss"]
-        return loss / jnp.maximum(weight, 1.0), Aux(sums, ctx.model_state)
+        return loss / jnp.maximum(weight, 1.0), Aux(sums, model_state)
 
     def eval_step(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         """Rows (B,), of which tasks/scores.py makes metrics; smooths no labels."""
-        image = self._space.to_float(batch["image"])
-        logs = jax.nn.log_softmax(self._logits(params, image, None))
+        logs = self._log_probability(params, batch, ctx)
         best, classes = jax.lax.top_k(logs, min(5, self.classes))
         label = batch["label"]
         return {
@@ -93,8 +83,7 @@ class Classify(base.Defaults):
     def predict(
         self, what: str, params: Tree, batch: Batch, ctx: Context
     ) -> dict[str, Array]:
-        logits = self._logits(params, self._space.to_float(batch["image"]), None)
-        return {"log_probability": jax.nn.log_softmax(logits)}
+        return {"log_probability": self._log_probability(params, batch, ctx)}
 
     def pictures(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         """image | where [CLS] looks in the last block, all heads together"""
@@ -105,14 +94,13 @@ class Classify(base.Defaults):
         seen = under_heat(image, maps["cls"][:, -1].mean(axis=1))
         return {"attention": jnp.concatenate([image, seen], axis=2)}
 
-    def _logits(self, params: Tree, image: Array, rngs) -> Array:
-        """(B, H, W, 3) float -> (B, C) float32; trains where there are `rngs`."""
-        features = self.encoder.apply(
-            {"params": params["encoder"]}, image, train=rngs is not None, rngs=rngs
-        )
-        return self.head.apply({"params": params}, features.tokens)
+    def _log_probability(self, params: Tree, batch: Batch, ctx: Context) -> Array:
+        """(B, C) float32"""
+        image = self._space.to_float(batch["image"])
+        logits, _ = self._apply(params, ctx, image, train=False)
+        return jax.nn.log_softmax(logits)
 
-    def _sums(self, params: Tree, batch: Batch, rngs) -> Sums:
+    def _sums(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Sums, Tree]:
         image = self._space.to_float(on_device.pixels(batch, "image"))
         wanted = on_device.soft_targets(batch["label"], self.classes, self._smoothing)
         weight = batch["weight"]
@@ -121,12 +109,13 @@ class Classify(base.Defaults):
         if "mix" in batch:
             image, wanted = on_device.mix(image, wanted, batch["mix"])
             weight = weight * weight[::-1]  # a skipped partner spoils the row
-        logits = self._logits(params, image, rngs)
+        logits, model_state = self._apply(params, ctx, image, train=True)
         loss = optax.softmax_cross_entropy(logits, wanted)
         _, best = jax.lax.top_k(logits, min(5, self.classes))
         hit = best == jnp.argmax(wanted, axis=1)[:, None]
         sums = {"loss": loss, "top1": hit[:, 0], "top5": hit.any(1)}
-        return {k: (jnp.sum(v * weight), jnp.sum(weight)) for k, v in sums.items()}
+        count = jnp.sum(weight)
+        return {k: (jnp.sum(v * weight), count) for k, v in sums.items()}, model_state
 
     def scorer(self, info: Any) -> scores.ClassScorer:
         return scores.ClassScorer(self.classes, info.class_names)

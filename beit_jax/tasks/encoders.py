@@ -1,4 +1,4 @@
-"""The encoder that a config describes, and its joint initialisation with a head."""
+"""The encoder that a config describes, with a head, and what it tells of images."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,33 +6,19 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from beit_jax import lookup
-from beit_jax.models import adapt as adaptation
-from beit_jax.models import positions
+from beit_jax.heads import HEADS, network
+from beit_jax.heads.network import Network
+from beit_jax.models.backbones import BACKBONES
+from beit_jax.models.patches import Grid, size_and_grid
 from beit_jax.models.pixels import PIXEL_SPACES, PixelSpace
-from beit_jax.models.positions import Grid
-from beit_jax.models.vit import VARIANTS, Encoder, released_layer_scale
+from beit_jax.models.vit import Encoder
+from beit_jax.tasks import base
 from beit_jax.tasks.base import Array, Tree
 
-
-def _released(depth: int, pretraining: bool) -> dict[str, Any]:
-    """The network of the released weights, made by the official scripts' defaults."""
-    return {
-        "abs_pos_embed": "none",
-        "rel_pos_bias": "shared" if pretraining else "per_block",
-        "layer_scale": released_layer_scale(depth),
-    }
-
-
-def _paper_plain(depth: int, pretraining: bool) -> dict[str, Any]:
-    """The plain ViT of BEiT's ImageNet-1k numbers (arXiv:2106.08254)."""
-    return {"abs_pos_embed": "learned", "rel_pos_bias": "none", "layer_scale": 0.0}
-
-
-# Two networks go by the name of BEiT-B.
-PRESETS = {"released": _released, "paper_plain": _paper_plain}
 # What stands for an image: [CLS], the mean of the patches, or one after the other.
 FEATURES = ("cls", "mean", "concat")
 OUTPUTS = ("features", "attention")  # what an encoder alone tells of images
@@ -43,9 +29,10 @@ def build(
 ) -> tuple[Encoder, tuple[int, int], PixelSpace]:
     """The encoder of `config.model`, (height, width) of its input, its pixel space.
 
-    Besides the settings of `Encoder`, `config.model` has `image_size` (the side of a
-    square, or height and width), `pixels`, and perhaps `variant` (a row of VARIANTS)
-    and `preset` (of PRESETS). These two give defaults: what else is set wins.
+    Besides the backbone's settings, `config.model` has `image_size` (the side of a
+    square, or height and width), `pixels`, and perhaps `name` (of BACKBONES; else it is
+    a ViT). A ViT has `variant` (a row of VARIANTS) and `preset` (of PRESETS), which
+    give defaults: what else is set wins.
 
     Args:
       given: what the task decides; `mask_token=True` means that it pre-trains.
@@ -53,55 +40,33 @@ def build(
     Raises:
       ValueError: settings that do not fit, or an image that patches do not fill.
     """
-    settings = _with_defaults(config.model, given.get("mask_token", False))
+    settings = dict(config.model)
+    name = settings.pop("name", "vit")
+    backbone = lookup.lookup(BACKBONES, name, "beit_jax.models.backbones")
+    settings = backbone.settings(settings, given.get("mask_token", False))
     space = pixel_space(settings)
-    size, grid = _size_and_grid(settings)
+    size, grid = size_and_grid(settings)
     settings.pop("image_size")
     dtype = jnp.dtype(config.dtype)
     encoder = lookup.call(
-        Encoder, settings, "config.model", grid=grid, dtype=dtype, **given
+        backbone, settings, "config.model", grid=grid, dtype=dtype, **given
     )
     return encoder, size, space
 
 
-def _with_defaults(model: Mapping[str, Any], pretraining: bool) -> dict[str, Any]:
-    """The settings of a model, those of its variant and its preset filled in."""
-    settings = {"init_as": "pretrain" if pretraining else "finetune", **model}
-    if variant := settings.pop("variant", ""):
-        sizes = lookup.lookup(VARIANTS, variant, "config.model.variant")
-        settings = sizes | settings
-    if preset := settings.pop("preset", ""):
-        make = lookup.lookup(PRESETS, preset, "config.model.preset")
-        settings = make(settings.get("depth", 12), pretraining) | settings
-    return settings
+def with_head(encoder: nn.Module, head: Mapping[str, Any], **given: Any) -> Network:
+    """The network of an encoder and the head that a config names.
 
-
-def _size_and_grid(model: Mapping[str, Any]) -> tuple[tuple[int, int], Grid]:
-    """A model's (height, width) in pixels, and in patches.
+    Args:
+      head: name and settings.
+      given: what the task decides, passed as far as the head takes it.
 
     Raises:
-      ValueError: sizes that are none, or do not fit each other.
+      ValueError: no such head, or settings that do not fit.
     """
-    size, patch = model.get("image_size"), model.get("patch_size", 16)
-    sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
-    for name, value, numbers in (
-        ("image_size", size, sides),
-        ("patch_size", patch, (patch,)),
-    ):
-        if not all(isinstance(n, int) and n > 0 for n in numbers):
-            raise ValueError(f"config.model.{name}={value!r} must be pixels, >= 1")
-    if len(sides) != 2:
-        raise ValueError(
-            f"config.model.image_size={size!r} must be a side, or height and width"
-        )
-    if any(side % patch for side in sides):
-        fits = [side // patch * patch or patch for side in sides]
-        fits = fits[0] if isinstance(size, int) else tuple(fits)
-        raise ValueError(
-            f"config.model.image_size={size} must be a multiple of patch_size={patch}, "
-            f"{fits} for example"
-        )
-    return sides, (sides[0] // patch, sides[1] // patch)
+    given |= {"norm_eps": encoder.norm_eps, "dtype": encoder.dtype}
+    made = lookup.build(HEADS, head, "beit_jax.heads", **given)
+    return Network(encoder, made)
 
 
 def pixel_space(settings: dict[str, Any]) -> PixelSpace:
@@ -109,17 +74,6 @@ def pixel_space(settings: dict[str, Any]) -> PixelSpace:
     return lookup.lookup(
         PIXEL_SPACES, settings.pop("pixels", "half"), "config.model.pixels"
     )
-
-
-def init(rng: Array, encoder: Encoder, head: nn.Module, image: Array) -> Tree:
-    """Boxed parameters {"encoder": ..., and the head's own names}."""
-    encoder_rng, head_rng = jax.random.split(rng)
-    variables = encoder.init(encoder_rng, image)
-    tokens = encoder.apply(variables, image).tokens
-    return {
-        "encoder": variables["params"],
-        **head.init(head_rng, tokens)["params"],
-    }
 
 
 def block_features(encoder: Encoder, params: Tree, image: Array, kind: str) -> Array:
@@ -136,8 +90,9 @@ def block_features(encoder: Encoder, params: Tree, image: Array, kind: str) -> A
     if kind not in FEATURES:
         raise ValueError(f"features {kind!r} are none of {FEATURES}")
     every = encoder.clone(taps=tuple(range(encoder.depth)))
-    hidden = every.apply({"params": params}, image).hidden
-    cls, mean = hidden[:, :, 0], hidden[:, :, 1:].mean(axis=2)
+    taps = every.apply({"params": params}, image).taps
+    cls = jnp.stack([stage.cls for stage in taps])
+    mean = jnp.stack([stage.patches.mean(axis=1) for stage in taps])
     return {"cls": cls, "mean": mean, "concat": jnp.concatenate([cls, mean], -1)}[kind]
 
 
@@ -189,34 +144,37 @@ def attention_maps(
     return {name: maps[:, :, :, number] for number, name in enumerate(queries)}
 
 
-def adapt(params: Tree, model: Mapping[str, Any], encoder: Encoder) -> Tree:
-    """Another run's parameters with position tables as `encoder` has them.
+class EncoderTask(base.Defaults):
+    """What tasks share that train a backbone with a head: `network`."""
 
-    Tables of another grid are resized, fixed positions become a table to be learned, a
-    shared table of relative ones is copied to every block that is to have its own.
+    network: Network
 
-    Args:
-      model: the section `model` of the other run's config.
+    @property
+    def encoder(self) -> nn.Module:
+        return self.network.encoder
 
-    Raises:
-      ValueError: positions that cannot become what `encoder` has.
-    """
-    if "encoder" not in params:
-        return params
-    given, (_, old) = params["encoder"], _size_and_grid(model)
-    if model.get("abs_pos_embed") == "sincos":
-        if encoder.abs_pos_embed == "learned":
-            given = given | {"pos_embed": positions.sincos(old, encoder.dim)}
-        elif encoder.abs_pos_embed == "sincos" and old != tuple(encoder.grid):
-            raise ValueError(
-                f"weights were trained with sin-cos positions of {old[0]}x{old[1]} "
-                f"patches, which {encoder.grid[0]}x{encoder.grid[1]} would be other "
-                "ones; set model.abs_pos_embed='learned', which starts from those"
-            )
-    given = adaptation.resize_positions(given, old, encoder.grid)
-    own = "rel_pos_bias" in given.get("blocks", {}).get("attn", {})
-    if encoder.rel_pos_bias == "shared" and own:
-        given = adaptation.per_block_to_shared(given)
-    if encoder.rel_pos_bias == "per_block" and "rel_pos_bias" in given:
-        given = adaptation.shared_to_per_block(given, encoder.depth)
-    return params | {"encoder": given}
+    def init(self, rng: Array, batch: base.Batch) -> Tree:
+        image = self._space.to_float(batch["image"])
+        made = dict(network.start(self.network, rng, image))
+        return {"params": made.pop("params"), "model_state": made}
+
+    def adapt(self, params: Tree, model: Mapping[str, Any]) -> Tree:
+        if "encoder" not in params:
+            return params
+        return params | {"encoder": self.encoder.adapt(params["encoder"], model)}
+
+    def layers(self, params: Tree) -> Tree:
+        """The head's are above all of the encoder's."""
+        encoder = self.encoder.layers(params["encoder"])
+        blocks = [layer for layer in jax.tree.leaves(encoder) if layer.ndim]
+        top = np.array(1 + max(layer.max() for layer in blocks))
+        head = jax.tree.map(lambda _: top, params)
+        return head | {"encoder": encoder}
+
+    def _apply(
+        self, params: Tree, ctx: base.Context, *args: Array, train: bool
+    ) -> tuple[Array, Tree]:
+        """What the network makes of images, and its other collections after that."""
+        variables = {"params": params, **ctx.model_state}
+        rngs = {"drop_path": ctx.rng} if train else None
+        return network.apply(self.network, variables, *args, rngs=rngs)

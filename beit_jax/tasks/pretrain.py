@@ -10,9 +10,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from beit_jax import lookup
-from beit_jax.heads.tokens import TokenHead
 from beit_jax.targets import TARGETS
-from beit_jax.tasks import base, encoders, on_device
+from beit_jax.tasks import encoders, on_device
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 from beit_jax.tasks.scorers import Means, Numbers
 
@@ -37,7 +36,7 @@ def masked_slots(mask: Array, slots: int) -> tuple[Array, Array]:
     return index, used
 
 
-class Pretrain(base.Defaults):
+class Pretrain(encoders.EncoderTask):
     """BEiT pre-training on the target named in `config.task.target`.
 
     The loss is the mean over all predicted patches of the global batch. (The official
@@ -46,16 +45,22 @@ class Pretrain(base.Defaults):
 
     Args:
       target: name and settings, see beit_jax/targets.
+      head: name (of HEADS, "tokens" unless said) and settings; the head is given
+        `outputs` and, as far as it takes it, `dtype`.
       predict: "masked" patches, or "all" ("recover 100 %" in BEiT's table 4).
     """
 
     headline = ("loss", "accuracy", "unigram_accuracy")
 
     def __init__(
-        self, config: ConfigDict, target: Mapping[str, Any], predict: str = "masked"
+        self,
+        config: ConfigDict,
+        target: Mapping[str, Any],
+        predict: str = "masked",
+        head: Mapping[str, Any] = (),
     ):
-        self.encoder, size, self._space = encoders.build(config, mask_token=True)
-        grid, patch = self.encoder.grid, self.encoder.patch_size
+        encoder, size, self._space = encoders.build(config, mask_token=True)
+        grid, patch = encoder.grid, encoder.patch_size
         self.target = lookup.build(
             TARGETS, target, "beit_jax.targets", grid=grid, patch_size=patch
         )
@@ -63,7 +68,9 @@ class Pretrain(base.Defaults):
         self.outputs = ("reconstruction",)
         if self.target.tokens:
             self.outputs = ("tokens", "reconstruction")
-        self.head = TokenHead(self.target.outputs, dtype=jnp.dtype(config.dtype))
+        self.network = encoders.with_head(
+            encoder, {"name": "tokens", **dict(head)}, outputs=self.target.outputs
+        )
         self._predict_all = predict == "all"
         self.slots = self._count_slots(config.data.mask, predict)
         self.train_spec = {
@@ -95,31 +102,23 @@ class Pretrain(base.Defaults):
             )
         return slots
 
-    def init(self, rng: Array, batch: Batch) -> Tree:
-        image = self._space.to_float(batch["image"])
-        return {
-            "params": encoders.init(rng, self.encoder, self.head, image),
-            "model_state": {},
-        }
-
-    def adapt(self, params: Tree, model: Mapping[str, Any]) -> Tree:
-        return encoders.adapt(params, model, self.encoder)
-
     def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        sums = self._sums(params, batch, ctx, {"drop_path": ctx.rng})
+        sums, model_state = self._sums(params, batch, ctx, train=True)
         loss, weight = sums["loss"]
         # An image may by chance have nothing masked, a whole batch too if it is tiny.
-        return loss / jnp.maximum(weight, 1.0), Aux(sums, ctx.model_state)
+        return loss / jnp.maximum(weight, 1.0), Aux(sums, model_state)
 
     def eval_step(self, params: Tree, batch: Batch, ctx: Context) -> Sums:
-        return self._sums(params, batch, ctx, None)
+        return self._sums(params, batch, ctx, train=False)[0]
 
-    def _sums(self, params: Tree, batch: Batch, ctx: Context, rngs) -> Sums:
+    def _sums(
+        self, params: Tree, batch: Batch, ctx: Context, train: bool
+    ) -> tuple[Sums, Tree]:
         wanted = self._wanted(batch, ctx)
         mask = _flat(batch["mask"])
         index, used = masked_slots(self._wanted_at(mask), self.slots)
         used = used * batch["weight"][:, None]
-        predicted = self._predict(params, batch, index, rngs)
+        predicted, state = self._predict(params, batch, index, ctx, train)
         at = index if self.target.tokens else index[..., None]
         wanted = jnp.take_along_axis(wanted, at, axis=1)
         count = jnp.sum(used)
@@ -131,7 +130,7 @@ class Pretrain(base.Defaults):
             sums["token_share"] = (share, count)
         hidden = jnp.sum(mask, axis=1) @ batch["weight"]
         sums["masked_patches"] = (hidden, jnp.sum(batch["weight"]))
-        return sums
+        return sums, state
 
     def _wanted(self, batch: Batch, ctx: Context) -> Array:
         """What the target wants of every patch."""
@@ -142,18 +141,12 @@ class Pretrain(base.Defaults):
         """(B, N) bool masked patches -> the patches to predict."""
         return jnp.ones_like(mask) if self._predict_all else mask
 
-    def _predict(self, params: Tree, batch: Batch, index: Array, rngs) -> Array:
+    def _predict(
+        self, params: Tree, batch: Batch, index: Array, ctx: Context, train: bool
+    ) -> tuple[Array, Tree]:
         """Predictions (B, K, outputs) for the patches at `index` (B, K)."""
-        features = self.encoder.apply(
-            {"params": params["encoder"]},
-            self._space.to_float(on_device.pixels(batch, "image")),
-            _flat(batch["mask"]),
-            train=rngs is not None,
-            rngs=rngs,
-        )
-        patches = features.tokens[:, 1:]
-        chosen = jnp.take_along_axis(patches, index[..., None], axis=1)
-        return self.head.apply({"params": params}, chosen)
+        image = self._space.to_float(on_device.pixels(batch, "image"))
+        return self._apply(params, ctx, image, _flat(batch["mask"]), index, train=train)
 
     def train_scorer(self) -> Means:
         return Means(self._blind_guess)
@@ -216,7 +209,8 @@ class Pretrain(base.Defaults):
         wanted = self._wanted(batch, ctx)
         patches = jnp.arange(math.prod(self.encoder.grid))
         index = jnp.broadcast_to(patches, (len(batch["image"]), len(patches)))
-        return wanted, self.target.best(self._predict(params, batch, index, None))
+        predicted, _ = self._predict(params, batch, index, ctx, train=False)
+        return wanted, self.target.best(predicted)
 
     def predict(
         self, what: str, params: Tree, batch: Batch, ctx: Context

@@ -122,10 +122,17 @@ class Probe(base.Defaults):
             "model_state": {"batch_stats": start} if self._norm == "batch" else {},
         }
 
+    def layers(self, params: Tree) -> Tree:
+        """Each block's classifier is one."""
+        number = np.arange(1, self.encoder.depth + 1)
+        return jax.tree.map(
+            lambda leaf: number.reshape(-1, *[1] * (leaf.ndim - 1)), params
+        )
+
     def _encoder_of(self, saved: Restored) -> Tree:
         """The encoder's parameters, its positions for our images."""
         model = saved.config["model"]
-        return encoders.adapt(saved.params, model, self.encoder)["encoder"]
+        return self.encoder.adapt(saved.params["encoder"], model)
 
     def _untrained(self) -> Tree:
         image = jnp.zeros((1, *self.train_spec["image"].shape))

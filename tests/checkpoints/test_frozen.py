@@ -119,10 +119,7 @@ def test_a_run_that_trains_on_does_not_move_what_was_settled(tokenizers, tmp_pat
     shutil.copytree(tokenizers[0][0] / "checkpoints", tmp_path / "checkpoints")
     network = frozen.Frozen(tmp_path)
     model = tiny.TASKS["tokenizer"]["model"] | KIND
-    train(
-        tiny.config("tokenizer", model=model, steps=7, checkpoint__keep=2),
-        tmp_path,
-        quiet=True,
-    )
+    changes = {"steps": 7, "checkpoint__keep": 2, "model": model}
+    train(tiny.config("tokenizer", **changes), tmp_path, quiet=True)
     want = steps.restore_params(tokenizers[0][0]).params
     jax.tree.map(np.testing.assert_array_equal, network.load()["params"], want)

@@ -1,5 +1,7 @@
 """What every head in the table makes of the encoder's tokens."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +10,15 @@ from flax.linen import meta
 
 from beit_jax import lookup
 from beit_jax.heads import HEADS
+from beit_jax.models.features import Features, Stage
 
 # The smallest settings of every head; a new one needs a line here.
 SETTINGS = {"linear": {"classes": 5}, "tokens": {"outputs": 5}}
+
+
+def of(tokens) -> Features:
+    """Features of a backbone that gave these tokens (B, 1+4, D), [CLS] first."""
+    return Features(Stage(tokens[:, 1:], tokens[:, 0], (2, 2)))
 
 
 def run(name: str, dtype=jnp.float32, **settings):
@@ -19,9 +27,10 @@ def run(name: str, dtype=jnp.float32, **settings):
     head = lookup.call(HEADS[name], settings, name, dtype=dtype)
     rng = np.random.default_rng(0)
     tokens = rng.standard_normal((2, 5, 8), np.float32)
-    shapes = meta.unbox(jax.eval_shape(head.init, jax.random.key(0), tokens)["params"])
+    init = functools.partial(head.init, jax.random.key(0))
+    shapes = meta.unbox(jax.eval_shape(init, of(tokens))["params"])
     params = jax.tree.map(lambda x: rng.standard_normal(x.shape, x.dtype), shapes)
-    return params, tokens, jax.jit(head.apply)({"params": params}, tokens)
+    return params, tokens, jax.jit(head.apply)({"params": params}, of(tokens))
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -36,8 +45,8 @@ def test_a_head_gives_float32_whatever_it_computes_in(name, dtype):
 @pytest.mark.parametrize("name", HEADS)
 def test_every_parameter_of_a_head_names_its_axes(name):
     head = HEADS[name](**SETTINGS[name])
-    tokens = jax.ShapeDtypeStruct((2, 5, 8), jnp.float32)
-    boxed = jax.eval_shape(head.init, jax.random.key(0), tokens)["params"]
+    init = functools.partial(head.init, jax.random.key(0))
+    boxed = jax.eval_shape(init, of(np.zeros((2, 5, 8), np.float32)))["params"]
     boxes = jax.tree.leaves(boxed, is_leaf=lambda x: isinstance(x, meta.AxisMetadata))
     assert boxes
     for box in boxes:
@@ -48,7 +57,7 @@ def test_every_parameter_of_a_head_names_its_axes(name):
 def test_the_token_head_is_one_linear_layer():
     params, tokens, out = run("tokens")
     layer = params["lm_head"]
-    wanted = tokens @ np.asarray(layer["kernel"]) + layer["bias"]
+    wanted = tokens[:, 1:] @ np.asarray(layer["kernel"]) + layer["bias"]
     np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -61,8 +70,8 @@ def test_mean_pooling_looks_at_patches_and_cls_pooling_at_cls():
         same = np.full_like(tokens, 7.0)
         same[:, seen] = tokens[:, seen]
         variables = {"params": params}
-        assert np.abs(head.apply(variables, others) - out).max() > 0.1
-        np.testing.assert_allclose(head.apply(variables, same), out, rtol=1e-5)
+        assert np.abs(head.apply(variables, of(others)) - out).max() > 0.1
+        np.testing.assert_allclose(head.apply(variables, of(same)), out, rtol=1e-5)
 
 
 def test_pooled_patches_are_normalised_before_the_last_layer():

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from beit_jax.models.vit import Encoder
@@ -34,6 +35,11 @@ def features(model, params, *args, seed=None):
 
 def tokens(*args, **kwargs):
     return features(*args, **kwargs).tokens
+
+
+def hidden(features):
+    """(T, B, 1+N, D), the tapped outputs."""
+    return jnp.stack([stage.tokens for stage in features.taps])
 
 
 def sizes(model, image):

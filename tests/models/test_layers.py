@@ -1,10 +1,12 @@
 import flax.linen as nn
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
 
+from beit_jax import sharding
 from beit_jax.models.layers import Attention, DropPath, Mlp, PatchEmbed
 from beit_jax.models.products import product
 
@@ -110,3 +112,16 @@ def test_product_has_the_gradients_of_einsum(spec):
     for want, got, rounded in zip(wanted, exact, short, strict=True):
         np.testing.assert_allclose(got, want, atol=1e-4, rtol=1e-5)
         np.testing.assert_allclose(rounded, want, atol=0.03 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_a_gradient_can_be_compiled_for_another_platform(platform):
+    """The CPU's layouts are its own, whatever process a program is made in."""
+    gradients = jax.jit(
+        jax.grad(lambda x, y: product("ni,io->no", x, y, jnp.bfloat16).sum(), (0, 1))
+    )
+    x, y = jnp.ones((8, 16)), jnp.ones((16, 4))
+    made = jax.export.export(gradients, platforms=[platform])(x, y)
+    assert "LayoutConstraint" not in made.mlir_module()
+    with jax.set_mesh(sharding.make_mesh({}, jax.devices()[:1])):
+        assert "LayoutConstraint" in gradients.lower(x, y).as_text()  # here it is fast

@@ -12,6 +12,7 @@ from beit_jax.heads.linear import LinearHead
 from beit_jax.heads.tokens import TokenHead
 from tests.agreement import assert_agrees
 from tests.models import official
+from tests.models.small import hidden
 from tests.shared import shared_path
 
 MIM = ("mim_v1", "mim_v1_abs")
@@ -33,7 +34,7 @@ def random_mim(arrays, meta, **settings):
     def apply(params):
         images, mask = official.images(arrays), arrays["in/bool_masked_pos"]
         features = model.apply({"params": params["encoder"]}, images, mask, train=True)
-        return head.apply({"params": params}, features.tokens[:, 1:]), features.hidden
+        return head.apply({"params": params}, features), hidden(features)
 
     return params, apply
 
@@ -49,8 +50,8 @@ def classifier(arrays, meta, **settings):
     def apply(params):
         encoder = {"params": params["encoder"]}
         features = model.apply(encoder, official.images(arrays), train=True)
-        logits = head.apply({"params": params}, features.tokens)
-        return logits, features.hidden
+        logits = head.apply({"params": params}, features)
+        return logits, hidden(features)
 
     return params, apply
 

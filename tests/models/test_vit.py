@@ -9,7 +9,7 @@ import pytest
 
 from beit_jax.models import positions
 from beit_jax.models.vit import Encoder
-from tests.models.small import IMAGE, SMALL, features, make, sizes, tokens
+from tests.models.small import IMAGE, SMALL, features, hidden, make, sizes, tokens
 
 MASK = jnp.array([[1, 0, 0, 1, 0, 0]] * 4, bool)
 
@@ -86,14 +86,14 @@ def test_drop_path_rates_rise_linearly_from_zero():
     model, params = make(depth=3, drop_path=0.8, taps=(0, 1, 2))
     images = jnp.tile(IMAGE, (250, 1, 1, 1))
     train = features(model, params, images, seed=0)
-    before, after = train.hidden[:-1], train.hidden[1:]
+    before, after = hidden(train)[:-1], hidden(train)[1:]
     same = np.mean(np.all(before == after, axis=(2, 3)), axis=1)
     for rate, share in zip((0.4, 0.8), same, strict=True):
         chance = rate**2
         sigma = np.sqrt(chance * (1 - chance) / len(images))
         assert share == pytest.approx(chance, abs=3 * sigma)
     still = features(model, params, images)
-    np.testing.assert_allclose(train.hidden[0], still.hidden[0], atol=1e-5)
+    np.testing.assert_allclose(hidden(train)[0], hidden(still)[0], atol=1e-5)
 
 
 def test_hidden_patches_are_not_seen():
@@ -108,10 +108,10 @@ def test_hidden_patches_are_not_seen():
 def test_taps_return_the_outputs_of_their_blocks():
     model, params = make(taps=(1, 0), final_norm=False)
     out = features(model, params, IMAGE)
-    assert out.hidden.shape == (2, 4, 7, 16)
+    assert hidden(out).shape == (2, 4, 7, 16)
     assert out.grid == (2, 3)
-    np.testing.assert_array_equal(out.hidden[0], out.tokens)
-    assert not np.allclose(out.hidden[0], out.hidden[1])
+    np.testing.assert_array_equal(hidden(out)[0], out.tokens)
+    assert not np.allclose(hidden(out)[0], hidden(out)[1])
 
 
 def test_attention_weights_are_the_softmax_of_queries_and_keys():
@@ -120,7 +120,7 @@ def test_attention_weights_are_the_softmax_of_queries_and_keys():
     out = features(model, params, IMAGE)
     blocks = jax.tree.map(lambda leaf: leaf[1], params["blocks"])
     norm, layer = blocks["norm1"], blocks["attn"]
-    x = np.asarray(out.hidden[0])
+    x = np.asarray(hidden(out)[0])
     x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
     x = x * norm["scale"] + norm["bias"]
     query, key, _ = np.einsum("btd,dsak->sbatk", x, layer["qkv"])

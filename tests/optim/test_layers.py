@@ -11,6 +11,7 @@ from beit_jax.checkpoints.names import flatten, nest
 from beit_jax.optim import layers
 from beit_jax.run.summary import count_flops
 from beit_jax.tasks.base import Aux, Context
+from tests.optim import by_name
 from tests.tasks import runs
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
@@ -28,7 +29,9 @@ PARAMS = nest({name: np.ones(shape) for name, shape in SHAPES.items()})
 
 def trained(freeze: str = "", freeze_blocks: int = 0) -> dict[str, list[float]]:
     """Path -> the factor, or those of the blocks."""
-    made = flatten(layers.trained(PARAMS, freeze, freeze_blocks))
+    made = flatten(
+        layers.trained(PARAMS, by_name.layers(PARAMS), freeze, freeze_blocks)
+    )
     return {name: factor.ravel().tolist() for name, factor in made.items()}
 
 
@@ -50,7 +53,7 @@ def test_the_first_blocks_are_frozen_with_what_is_below_them():
 def test_layers_that_rest_have_no_share_in_layer_wise_decay():
     settings = config_lib.defaults().optim
     settings.update(layer_decay=0.5, freeze_blocks=1)
-    made = layers.of(settings, PARAMS)["encoder"]
+    made = layers.scales(settings, PARAMS, by_name.layers(PARAMS))["encoder"]
     np.testing.assert_array_equal(
         made["blocks"]["norm1"]["scale"], [[0], [0.25], [0.5]]
     )
@@ -68,18 +71,19 @@ def test_layers_that_rest_have_no_share_in_layer_wise_decay():
 )
 def test_what_cannot_be_frozen_is_refused(freeze, freeze_blocks, message):
     with pytest.raises(ValueError, match=message):
-        layers.trained(PARAMS, freeze, freeze_blocks)
+        layers.trained(PARAMS, by_name.layers(PARAMS), freeze, freeze_blocks)
 
 
 def test_a_model_without_blocks_has_none_to_freeze():
+    bare = {"conv": {"kernel": np.ones(3)}}
     with pytest.raises(
         ValueError, match="freeze_blocks=1, but the model has no blocks"
     ):
-        layers.trained({"conv": {"kernel": np.ones(3)}}, "", 1)
+        layers.trained(bare, by_name.layers(bare), "", 1)
 
 
 def test_what_is_held_takes_no_gradient_and_the_rest_its_own():
-    made = layers.trained(PARAMS, "head", 2)
+    made = layers.trained(PARAMS, by_name.layers(PARAMS), "head", 2)
 
     def loss(params):
         return sum(jnp.sum(leaf**3) for leaf in jax.tree.leaves(params))
@@ -119,7 +123,7 @@ def rested(quick_to_compile):
 
 def test_what_is_frozen_does_not_move_by_a_bit(rested):
     params, now = rested
-    made = flatten(layers.trained(params, "head", 2))
+    made = flatten(layers.trained(params, by_name.layers(params), "head", 2))
     for which in (now.params, now.ema):
         for name, leaf in flatten(which).items():
             before, trains = flatten(params)[name], made[name] > 0

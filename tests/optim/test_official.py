@@ -18,6 +18,7 @@ from beit_jax.run import state
 from beit_jax.tasks.pretrain import masked_slots
 from tests.agreement import assert_agrees
 from tests.models import official
+from tests.optim import by_name
 from tests.shared import shared_path
 
 
@@ -97,7 +98,10 @@ def test_decay_and_scale_of_every_parameter_are_the_official_ones(name):
 
     scales = {key: scale for key, (scale, _, _) in recorded["params"].items()}
     decays = {key: decay for key, (_, decay, _) in recorded["params"].items()}
-    assert_same(layers.layer_scales(params, recorded["layer_decay"]), thin(scales))
+    assert_same(
+        layers.layer_scales(by_name.layers(params), recorded["layer_decay"]),
+        thin(scales),
+    )
     mask = jax.tree.map(lambda yes: 0.05 * yes, optimizers.decay_mask(params))
     assert_same(mask, thin(decays))
 
@@ -121,7 +125,7 @@ def make(meta: dict, length: Plan, params) -> optax.GradientTransformation:
         layer_decay=meta.get("layer_decay", 1.0),
         weight_decay=meta["weight_decay"],
     )
-    return optimizers.make(settings, length, params)
+    return optimizers.make(settings, length, params, by_name.layers(params)).tx
 
 
 def assert_within(got, wanted, atol: float):
@@ -160,11 +164,11 @@ def masked_loss(encoder, head, slots: int):
 
     def loss(params, images, mask, wanted):
         encoded = {"params": params["encoder"]}
-        tokens = encoder.apply(encoded, images / 127.5 - 1, mask, train=True).tokens
+        features = encoder.apply(encoded, images / 127.5 - 1, mask, train=True)
         index, used = masked_slots(mask, slots)
-        patches = jnp.take_along_axis(tokens[:, 1:], index[..., None], axis=1)
+        chosen = features.replace(last=features.last.at(index))
         wanted = jnp.take_along_axis(wanted, index, axis=1)
-        logits = head.apply({"params": params}, patches)
+        logits = head.apply({"params": params}, chosen)
         nats = optax.softmax_cross_entropy_with_integer_labels(logits, wanted)
         return jnp.sum(nats * used) / jnp.sum(used)
 

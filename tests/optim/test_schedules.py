@@ -18,10 +18,13 @@ from beit_jax.config import Plan
 from beit_jax.models.vqvae import VQVAE
 from beit_jax.optim import layers, optimizers, schedules
 from tests.models import official
+from tests.optim import by_name
 
 GOLDEN = json.loads(
     (pathlib.Path(__file__).parents[1] / "golden" / "optim.json").read_text()
 )
+
+COSINE = {"name": "cosine"}
 
 
 def plan(total: int, warmup: int) -> Plan:
@@ -34,7 +37,7 @@ def rates(steps, settings: dict) -> np.ndarray:
     warmup = settings.get("warmup_steps") or settings["warmup_epochs"] * per_epoch
     length = plan(settings["epochs"] * per_epoch, warmup)
     peak, final = settings["base_value"], settings["final_value"]
-    return schedules.warmup_cosine(np.asarray(steps), length, peak, final, xp=np)
+    return schedules.make(COSINE, length, peak, final)(np.asarray(steps), xp=np)
 
 
 def test_the_schedule_has_the_official_values():
@@ -77,10 +80,9 @@ def test_a_long_schedule_matches_the_official_recording():
 
 def test_the_schedule_on_the_device_is_near_the_exact_one():
     length, steps = plan(187_500, 6250), np.array([0, 1, 6249, 6250, 90_000, 187_499])
-    exact = schedules.warmup_cosine(steps, length, 1.5e-3, 1e-5, xp=np)
-    got = jax.vmap(lambda step: schedules.warmup_cosine(step, length, 1.5e-3, 1e-5))(
-        steps
-    )
+    rate = schedules.make(COSINE, length, 1.5e-3, 1e-5)
+    exact = rate(steps, xp=np)
+    got = jax.vmap(rate)(steps)
     np.testing.assert_allclose(got, exact, rtol=2e-4)  # the cosine ends in a difference
 
 
@@ -91,7 +93,7 @@ def test_layer_scales_have_the_official_values():
         "blocks": {"norm1": {"scale": jnp.zeros((12, 5))}},
         "head": {"kernel": jnp.zeros((2, 2))},
     }
-    scales = layers.layer_scales(params, golden["layer_decay"])
+    scales = layers.layer_scales(by_name.layers(params), golden["layer_decay"])
     blocks = scales["blocks"]["norm1"]["scale"]
     assert blocks.shape == (12, 1)
     np.testing.assert_allclose(blocks[:, 0], golden["blocks"], rtol=1e-7)
@@ -102,7 +104,7 @@ def test_layer_scales_have_the_official_values():
 
 def test_layer_decay_without_blocks_is_refused():
     with pytest.raises(ValueError, match="layer_decay=0.5 needs an encoder"):
-        layers.layer_scales({"conv": {"kernel": jnp.zeros(3)}}, 0.5)
+        layers.layer_scales({"conv": {"kernel": np.array(0)}}, 0.5)
 
 
 def test_decay_spares_vectors_and_positions_but_no_tables():
@@ -144,7 +146,7 @@ def test_every_stage_of_the_optimizer_changes_its_updates(changed):
     settings.update(clip_norm=1.0, layer_decay=0.5, eps=1e-1)
 
     def step(settings):
-        tx = optimizers.make(settings, plan(4, 0), params)
+        tx = optimizers.make(settings, plan(4, 0), params, by_name.layers(params)).tx
         update = jax.jit(lambda params: tx.update(params, tx.init(params), params)[0])
         return update(params)["cls_token"]
 
@@ -155,5 +157,36 @@ def test_every_stage_of_the_optimizer_changes_its_updates(changed):
 
 def test_a_schedule_may_end_before_the_run():
     length = plan(100, 10)._replace(decay=60)
-    got = schedules.warmup_cosine(np.array([9, 35, 60, 99]), length, 1.0, 0.2, xp=np)
+    rate = schedules.make(COSINE, length, 1.0, 0.2)
+    got = rate(np.array([9, 35, 60, 99]), xp=np)
     np.testing.assert_allclose(got, [1.0, 0.6, 0.2, 0.2], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("spec", "wanted"),
+    [
+        ({"name": "poly", "power": 2.0}, [0, 1.0, 1.0, 0.4, 0.208]),
+        ({"name": "steps", "milestones": (60, 90)}, [0, 1.0, 1.0, 0.1, 0.01]),
+        ({"name": "constant"}, [0, 1.0, 1.0, 1.0, 1.0]),
+    ],
+)
+def test_every_schedule_warms_up_and_then_goes_its_way(spec, wanted):
+    rate = schedules.make(spec, plan(110, 10), 1.0, 0.2)
+    steps = np.array([0, 9, 10, 60, 100])
+    np.testing.assert_allclose(rate(steps, xp=np), wanted, rtol=1e-12)
+    np.testing.assert_allclose(rate(steps), wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"name": "cosin"}, "no 'cosin' in optim.schedule"),
+        ({"name": "poly", "power": 0.0}, "power=0.0 must be above 0"),
+        ({"name": "steps", "milestones": ()}, "use the schedule 'constant'"),
+        ({"name": "steps", "milestones": (5,), "factor": 0.0}, "factor=0.0"),
+        ({"name": "cosine", "power": 2.0}, "takes no setting 'power'"),
+    ],
+)
+def test_schedules_that_cannot_be_are_refused(spec, told):
+    with pytest.raises(ValueError, match=told):
+        schedules.make(spec, plan(10, 0), 1.0, 0.0)

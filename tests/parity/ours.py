@@ -10,10 +10,10 @@ import optax
 
 from beit_jax.checkpoints.names import flatten, nest
 from beit_jax.heads.linear import LinearHead
+from beit_jax.heads.network import Network, start
 from beit_jax.heads.tokens import TokenHead
 from beit_jax.models.dvae import DVAE
 from beit_jax.models.vit import Encoder
-from beit_jax.tasks import encoders
 from tests.parity import names, random_weights
 from tests.parity.cases import Case, Input, make_input
 
@@ -68,15 +68,14 @@ def _head(case: Case) -> nn.Module:
 
 
 def _beit_init(case: Case, key, image):
-    return encoders.init(key, encoder(case), _head(case), image)
+    return start(Network(encoder(case), _head(case)), key, image)["params"]
 
 
 def _beit_loss(case: Case, given: Input, params):
     """Mean cross-entropy over all masked patches, or over the images."""
     mask = given.mask if case.kind == "mim" else None
     features = encoder(case).apply({"params": params["encoder"]}, given.image, mask)
-    tokens = features.tokens if mask is None else features.tokens[:, 1:]
-    logits = _head(case).apply({"params": params}, tokens)
+    logits = _head(case).apply({"params": params}, features)
     nats = optax.softmax_cross_entropy_with_integer_labels(logits, given.target)
     return jnp.mean(nats, where=mask), {"logits": logits}
 

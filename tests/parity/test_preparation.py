@@ -82,8 +82,18 @@ def test_an_image_processor_that_squashes_would_change_labels(side, tmp_path):
 @pytest.mark.parametrize(
     "frame", [CROPPED, SQUASHED, BORDERED], ids=lambda f: f["name"]
 )
-def test_timm_gives_every_photograph_our_label(side, frame, tmp_path):
-    """A folder is all that it needs: network, weights and views are in it."""
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(
+    "frame, most",
+    [(CROPPED, 0.0), (SQUASHED, 0.01), (BORDERED, 0.1)],
+    ids=["cropped", "squashed", "bordered"],
+)
+def test_timm_gives_photographs_our_label(side, frame, most, tmp_path):
+    """A folder is all that it needs: network, weights and views are in it.
+
+    Where images are cut, all get it; its border is a pixel beside ours where its width
+    is odd.
+    """
     import timm
 
     saved = classifier(side, frame)

@@ -10,11 +10,13 @@ import pytest
 
 from beit_jax import config as c
 from beit_jax.config import Plan
+from beit_jax.optim import optimizers
 from beit_jax.run.alarms import Alarms, of_settings
 from beit_jax.run.stop import Preempted
 from beit_jax.tasks.base import Defaults
 from beit_jax.train import train
 from tests import tiny
+from tests.optim import by_name
 
 PLAN = Plan(total=1000, warmup=100, log=50, save=0)
 PARAMS = {
@@ -73,15 +75,21 @@ SETTINGS = [
 ]
 
 
+def of(settings, plan):
+    """What is said of the section `optim` before a run."""
+    made = optimizers.make(settings, plan, PARAMS, by_name.layers(PARAMS))
+    return of_settings(settings, plan, PARAMS, made)
+
+
 @pytest.mark.parametrize("changes, wanted", SETTINGS)
 def test_a_setting_without_effect_is_told(changes, wanted):
-    (sentence,) = of_settings(settings(**changes), PLAN, PARAMS)
+    (sentence,) = of(settings(**changes), PLAN)
     assert re.match(wanted, sentence)
 
 
 def test_a_warm_up_of_most_of_the_run_is_told():
     plan = PLAN._replace(warmup=501)
-    (sentence,) = of_settings(settings(), plan, PARAMS)
+    (sentence,) = of(settings(), plan)
     assert sentence.startswith("warm-up: 501 of 1000 steps, more than half, are")
 
 
@@ -89,16 +97,16 @@ def test_a_warm_up_of_most_of_the_run_is_told():
     "changes", [{}, {"layer_decay": 0.65, "lr": 4e-3}, {"weight_decay": 0.0}]
 )
 def test_published_settings_raise_no_alarm(changes):
-    assert of_settings(settings(**changes), PLAN, PARAMS) == []
+    assert of(settings(**changes), PLAN) == []
 
 
 def test_layer_decay_is_held_against_the_layers_that_train():
-    assert of_settings(settings(layer_decay=0.3, freeze_blocks=6), PLAN, PARAMS) == []
+    assert of(settings(layer_decay=0.3, freeze_blocks=6), PLAN) == []
 
 
 @pytest.mark.parametrize("changes", [{"layer_decay": 0.3}, {"weight_decay": 1e-8}])
 def test_nothing_is_said_of_how_far_other_steps_than_adams_lead(changes):
-    assert of_settings(settings(name="sgd", **changes), PLAN, PARAMS) == []
+    assert of(settings(name="sgd", **changes), PLAN) == []
 
 
 TROUBLES = [

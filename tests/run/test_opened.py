@@ -134,9 +134,8 @@ def of_task(path, image, mask=None):
 
     @jax.jit
     def compute(params, image, mask):
-        tokens = task.encoder.apply({"params": params["encoder"]}, image, mask).tokens
-        chosen = tokens if task.classes else tokens[:, 1:]
-        return task.head.apply({"params": params}, chosen)
+        features = task.encoder.apply({"params": params["encoder"]}, image, mask)
+        return task.network.output.apply({"params": params}, features)
 
     return compute(saved.params, image, mask)
 
@@ -177,7 +176,7 @@ def test_an_encoder_without_a_head_gives_features(tmp_path, pretrained):
     found = applied(beit, images)
     assert isinstance(found, Features) and found.tokens.shape == (1, 17, 32)
     head = beit_jax.load(pretrained).module.output
-    logits = head.apply({"params": whole}, found.tokens[:, 1:])
+    logits = head.apply({"params": whole}, found)
     assert_same(logits, of_task(pretrained, images))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from beit_jax.heads.tokens import TokenHead
+from beit_jax.models.features import Features, Stage
 from beit_jax.models.vit import VARIANTS, Encoder
 from beit_jax.run.summary import count_flops, parameter_table
 
@@ -80,7 +81,7 @@ def test_a_published_encoder_costs_what_its_sizes_say(variant, gflop):
     encoder = Encoder(grid=(14, 14), mask_token=True, **VARIANTS[variant])
     head = TokenHead(8192)
     image, mask = shape(1, 224, 224, 3), jax.ShapeDtypeStruct((1, 196), bool)
-    patches = shape(1, 75, encoder.dim)
+    patches = Features(Stage(shape(1, 75, encoder.dim), None, (14, 14)))
 
     def initialise(init, *args):
         return jax.eval_shape(init, jax.random.key(0), *args)

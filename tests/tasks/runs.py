@@ -16,6 +16,7 @@ from beit_jax.optim import optimizers
 from beit_jax.run import state, step
 from beit_jax.tasks.base import Context
 from tests import tiny
+from tests.optim import by_name
 
 # The smallest settings of every target; a new one needs a line here.
 TARGETS = {
@@ -97,15 +98,17 @@ def _untrained_tokenizer():
 def updating(task, config: ConfigDict, params, ctx: Context):
     """(a state before its first step, the compiled update of the training loop)."""
     plan = Plan.from_config(config, 1.0)
-    tx = optimizers.make(config.optim, plan, params)
+    numbers = by_name.layers(params)
+    optimizer = optimizers.make(config.optim, plan, params, numbers)
     zeros = jax.tree.map(
-        lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(tx.init, params)
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+        jax.eval_shape(optimizer.tx.init, params),
     )
     ema = params if config.optim.ema_decay else None
     now = state.TrainState(ctx.step, params, zeros, ctx.model_state, ema)
     mesh = sharding.make_mesh({}, jax.devices()[:1])
     where = jax.tree.map(lambda _: sharding.replicated(mesh), now)
-    return now, step.make_update(task, tx, config, plan, where, mesh)
+    return now, step.make_update(task, optimizer, config, where, mesh)
 
 
 def assert_gradients_equal(got, wanted):

@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from beit_jax import tasks
+from beit_jax.models.features import Features, Stage
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.tasks import classify
 from tests.tasks import runs
@@ -75,8 +76,9 @@ def test_the_heads_first_weights_are_scaled():
     def kernel(scale):
         head = tasks.build(
             runs.config("classify", task__head_init_scale=scale, task__pool="cls")
-        ).head
-        params = jax.jit(head.init)(jax.random.key(0), np.zeros((1, 3, 32)))["params"]
+        ).network.output
+        seen = Features(Stage(np.zeros((1, 2, 32)), np.zeros((1, 32)), (1, 2)))
+        params = jax.jit(head.init)(jax.random.key(0), seen)["params"]
         return params["head"]["kernel"].unbox()
 
     assert np.abs(kernel(0.001)).max() > 0
@@ -197,8 +199,8 @@ def test_settings_that_do_not_fit_are_refused(change, message):
 def test_the_head_normalises_with_the_models_epsilon():
     task, params, ctx, batch = start()
     other, *_ = start(model__norm_eps=1.0)
-    assert other.head.norm_eps == other.encoder.norm_eps == 1.0
-    assert task.head.norm_eps == 1e-6
+    assert other.network.output.norm_eps == other.encoder.norm_eps == 1.0
+    assert task.network.output.norm_eps == 1e-6
 
 
 def test_heat_lies_on_the_patch_that_is_looked_at():

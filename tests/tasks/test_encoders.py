@@ -13,6 +13,7 @@ from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.tasks import encoders
 from tests.agreement import assert_agrees
 from tests.models import official
+from tests.optim import by_name
 from tests.tasks import runs
 
 GIVEN = {"pretrain": {"mask_token": True}, "classify": {"final_norm": False}}
@@ -233,3 +234,80 @@ def test_attention_maps_are_the_rows_of_their_queries_as_grids():
         np.testing.assert_allclose(maps[name], want, rtol=1e-5)
     with pytest.raises(ValueError, match="no patch in row 2, .*: there are 2x3, count"):
         encoders.attention_maps(encoder, params["encoder"], image, (2, 0))
+
+
+class Decoder(nn.Module):
+    """A head with blocks of its own, as MAE's decoder has them."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, features, *, train=False):
+        table = self.param("blocks", nn.initializers.ones, (3, 32, self.classes))
+        stats = self.variable("batch_stats", "mean", jnp.zeros, (32,))
+        mean = features.last.patches.mean(1)
+        if train:
+            stats.value = mean.mean(0)
+        return (mean - stats.value) @ table.sum(0)
+
+
+@pytest.fixture
+def decoding(monkeypatch):
+    """A classifier's config whose head is `Decoder`."""
+    monkeypatch.setitem(encoders.HEADS, "decoder", Decoder)
+    return runs.config("classify", task__head={"name": "decoder"})
+
+
+def test_layers_are_those_of_the_encoder_and_a_head_is_above_them(decoding):
+    task, params, _, _ = runs.start(runs.config("classify"))
+    jax.tree.map(
+        np.testing.assert_array_equal, task.layers(params), by_name.layers(params)
+    )
+    task, params, _, _ = runs.start(decoding)
+    made = task.layers(params)
+    assert made["blocks"] == 3 and made["encoder"]["cls_token"] == 0
+    assert made["encoder"]["blocks"]["norm1"]["scale"].ravel().tolist() == [1, 2]
+
+
+def test_a_recipe_names_a_head_that_keeps_statistics(decoding):
+    task, params, ctx, batch = runs.start(decoding)
+    assert {*params} == {"encoder", "blocks"}
+    assert {*ctx.model_state["batch_stats"]} == {"mean"}
+    (_, aux), grads = jax.jit(jax.value_and_grad(task.train_loss, has_aux=True))(
+        params, batch, ctx
+    )
+    assert np.abs(grads["blocks"]).max() > 0
+    moved = aux.model_state["batch_stats"]["mean"]
+    assert np.abs(moved - ctx.model_state["batch_stats"]["mean"]).max() > 0
+    assert task.eval_step(params, batch, ctx)["nll"].shape == (4,)
+
+
+def test_a_head_or_a_backbone_that_there_is_not_is_told():
+    for key, name, words in (
+        ("task__head", {"name": "lineer"}, "no 'lineer' in beit_jax.heads; it has"),
+        ("model", {"name": "vitt", "image_size": 32}, "no 'vitt' in beit_jax.models"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            tasks.build(runs.config("classify", **{key: name}))
+
+
+def test_visible_patches_are_encoded_as_if_there_were_no_others():
+    """With absolute positions they know where they are, whatever else there is."""
+    model = {"abs_pos_embed": "learned", "rel_pos_bias": "none"}
+    encoder, _, _ = build(variant="tiny", image_size=32, depth=2, **model)
+    image = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    params = nn.unbox(encoder.init(jax.random.key(0), image))
+    index = np.array([[3, 1], [0, 2]])
+    some = encoder.apply(params, image, visible=index)
+    assert some.last.patches.shape == (2, 2, 192)
+    every = encoder.apply(params, image, visible=np.tile(np.arange(4), (2, 1)))
+    np.testing.assert_allclose(
+        every.tokens, encoder.apply(params, image).tokens, atol=1e-5
+    )
+    other = image.copy()
+    other[0, :16, :16] += 1  # patch 0 of the first image, which is not visible
+    again = encoder.apply(params, other, visible=index)
+    np.testing.assert_array_equal(again.last.patches, some.last.patches)
+    with pytest.raises(ValueError, match="visible patches need rel_pos_bias='none'"):
+        shared = encoder.clone(rel_pos_bias="shared")
+        shared.init(jax.random.key(0), image, visible=index)

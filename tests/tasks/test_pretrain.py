@@ -80,7 +80,7 @@ def test_predicting_masked_patches_only_equals_predicting_all(target):
     def predict_all(image):
         image = PIXEL_SPACES["half"].to_float(image)
         features = task.encoder.apply({"params": params["encoder"]}, image, mask)
-        return task.head.apply({"params": params}, features.tokens[:, 1:])
+        return task.network.output.apply({"params": params}, features)
 
     everywhere = predict_all(batch["image"])
     wanted = jax.jit(task.target)(ctx.frozen.get("target"), batch["token_image"])
@@ -194,7 +194,7 @@ def test_all_patches_may_be_predicted(mask):
     image = PIXEL_SPACES["half"].to_float(batch["image"])
     flat = batch["mask"].reshape(6, -1)
     features = task.encoder.apply({"params": params["encoder"]}, image, flat)
-    predicted = task.head.apply({"params": params}, features.tokens[:, 1:])
+    predicted = task.network.output.apply({"params": params}, features)
     wanted = task.target(ctx.frozen.get("target"), batch["token_image"])
     metrics = runs.metrics(task, jax.jit(task.eval_step)(params, batch, ctx))
     mean = task.target.loss(predicted, wanted).mean()

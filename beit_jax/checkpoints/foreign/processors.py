@@ -121,7 +121,7 @@ def _of_convnext(processor: Mapping[str, Any], edge: int) -> Resized:
     """It cuts where images are small, and squashes where they are large."""
     if edge >= 384:
         return Resized(preparation.whole(), (edge, edge))
-    resized = int(edge / processor.get("crop_pct", 224 / 256))
+    resized = int(edge / (processor.get("crop_pct") or 224 / 256))
     return _cut((resized, resized), (edge, edge), True)
 
 

@@ -43,6 +43,7 @@ RESIZES = [
     ),
     ("ConvNextImageProcessor", {"size": {"shortest_edge": SIDE}}, CENTRE(SHARE)),
     ("ConvNextFeatureExtractor", {"size": SIDE, "crop_pct": 0.9}, CENTRE(0.9)),
+    ("ConvNextImageProcessor", {"size": SIDE, "crop_pct": None}, CENTRE(SHARE)),
     ("PoolFormerImageProcessor", {"size": SIDE, "crop_pct": 0.95}, CENTRE(0.95)),
     ("LevitImageProcessor", {"size": {"shortest_edge": SIDE}}, CENTRE(SHARE)),
     ("DonutImageProcessor", {"size": SQUARE}, preparation.fit()),

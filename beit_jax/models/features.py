@@ -1,0 +1,61 @@
+"""What a backbone returns, whatever its kind."""
+
+import flax
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+@flax.struct.dataclass
+class Stage:
+    """Features on one grid of patches.
+
+    Attributes:
+      patches: (B, N, D), row by row; h * w of them unless some were left out.
+      cls: (B, D), of [CLS]; None where a backbone has none.
+      grid: (h, w)
+    """
+
+    patches: Array
+    cls: Array | None
+    grid: tuple[int, int] = flax.struct.field(pytree_node=False)
+
+    @property
+    def tokens(self) -> Array:
+        """(B, 1+N, D), [CLS] first."""
+        return jnp.concatenate([self.cls[:, None], self.patches], axis=1)
+
+    def at(self, index: Array) -> "Stage":
+        """With the patches at `index` (B, K) only, in that order."""
+        chosen = jnp.take_along_axis(self.patches, index[..., None], axis=1)
+        return self.replace(patches=chosen)
+
+
+@flax.struct.dataclass
+class Features:
+    """Of a batch of images.
+
+    Attributes:
+      last: after the last norm; raw where there is none.
+      taps: raw float32 outputs of the blocks that were asked for. A ViT's have the grid
+        of `last`, those of a hierarchical backbone one each.
+      bias: (A, 1+N, 1+N), what a ViT's blocks share and add to their attention logits.
+      attention: (L, B, A, Q, 1+N) float32, by block, head, asked query, key; rows sum
+        to 1.
+    """
+
+    last: Stage
+    taps: tuple[Stage, ...] = ()
+    bias: Array | None = None
+    attention: Array | None = None
+
+    @property
+    def tokens(self) -> Array:
+        """(B, 1+N, D), those of `last`; [CLS] first."""
+        return self.last.tokens
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """That of `last`."""
+        return self.last.grid
