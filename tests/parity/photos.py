@@ -46,12 +46,12 @@ def classifier(side: int, pixels: str = "imagenet", **data: str) -> Restored:
     said = {name: json.loads(section) for name, section in data.items()}
     saved = conversions.checkpoint(case, pixels, **said)
     images, labels = photos("train", FITTED)
-    kernel = saved.params["head"]["kernel"]
     # With the identity as its head the network gives the features.
-    size, kind = len(kernel), np.float32
+    size, kind = model["dim"], np.float32
     identity = {"kernel": np.eye(size, dtype=kind), "bias": np.zeros(size, kind)}
-    params = saved.params | {"head": identity}
-    features = logits(saved._replace(params=params), Preprocess(saved.card)(images))
+    bare = conversions.checkpoint(case._replace(outputs=size), pixels, **said)
+    bare = bare._replace(params=saved.params | {"head": identity})
+    features = logits(bare, Preprocess(bare.card)(images))
     mean = features.mean(0)
     centred = features - mean
     squares = centred.T @ centred
