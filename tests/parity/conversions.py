@@ -166,6 +166,13 @@ def from_timm(file: pathlib.Path, case: Case):
     return timm.create_model(name, checkpoint_path=str(file), **settings)
 
 
+def from_timm_folder(folder: pathlib.Path, case: Case):
+    """What timm makes of a folder, of which nothing is told."""
+    import timm
+
+    return timm.create_model(f"local-dir:{folder}", pretrained=True)
+
+
 def from_official(file: pathlib.Path, case: Case):
     """timm's network with an official file; the indices in that must be timm's."""
     import torch
@@ -229,10 +236,14 @@ def _index_buffers(model) -> dict:
     return {k: x for k, x in model.named_buffers() if k.endswith("_index")}
 
 
-# Format -> what reads it, and its file's name.
+# Format and its form -> what reads it, and its file's name.
 READERS = {
     "transformers": {"hf": (from_hf, "hf")},
-    "timm": {"timm": (from_timm, "timm.pth"), "official": (from_official, "a.pth")},
+    "timm": {
+        "timm": (from_timm, "timm.pth"),
+        "timm folder": (from_timm_folder, "timm"),
+        "official": (from_official, "a.pth"),
+    },
     "dall_e": {"official": (from_dall_e, "dall_e.pth")},
 }
 WRITERS = {
@@ -254,7 +265,7 @@ def differences(case: Case, folder: pathlib.Path) -> dict[str, float]:
     write.write(saved, folder / "ours.safetensors", "safetensors")
     own = our_outputs(folder / "ours.safetensors", case)
     for to, (load, name) in READERS[case.peer].items():
-        write.write(saved, folder / name, to)
+        write.write(saved, folder / name, to.split()[0])
         outputs = their_outputs(load(folder / name, case), case)
         made[f"ours -> {to}"] = largest(outputs, own)
     model = peers.load(peers.build(case), case)

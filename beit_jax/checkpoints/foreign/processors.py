@@ -226,8 +226,9 @@ def _written(
             "do_reduce_labels": False,
         }, ()
     if frame["name"] == "fit":
+        notes = ("DonutImageProcessor resizes an image twice, which blurs it a bit",)
         if frame["align"] != "centre" or any(frame["fill"]):
-            notes = ("DonutImageProcessor puts the image in the middle of black",)
+            notes += ("DonutImageProcessor puts the image in the middle of black",)
         return {
             "image_processor_type": "DonutImageProcessor",
             "size": crop,

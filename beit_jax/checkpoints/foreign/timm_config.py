@@ -1,5 +1,6 @@
 """config.json of timm: what it tells of a BEiT, and how one of ours is told to timm."""
 
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -70,12 +71,11 @@ def heads(config: Mapping[str, Any], dim: int) -> int:
 
 def image_size(config: Mapping[str, Any]) -> Any:
     """As the section `model` has it; None: not told."""
-    images = config.get("pretrained_cfg", {})
-    size = images.get("input_size", (3, None))[1:]
-    told = config.get("model_args", {}).get("img_size") or (None in size or size)
-    if told is True or not told:
+    told = config.get("model_args", {}).get("img_size")
+    size = told or config.get("pretrained_cfg", {}).get("input_size", ())[1:]
+    if not size:
         return None
-    height, width = pair(told)
+    height, width = pair(size)
     return height if height == width else (height, width)
 
 
@@ -112,7 +112,9 @@ def prepared(config: Mapping[str, Any], side: int, pixels: str) -> Preparation:
     elif mode == "border":
         made = preparation.fit(preparation.level(images["mean"]))
         if crop_pct < 1:
-            notes = (f"timm cuts {crop_pct:.1%} out of the image with its border",)
+            notes = (
+                f"timm shows {crop_pct:.1%} of the bordered image, here all is seen",
+            )
     return Preparation(
         pixels or preparation.space(images["mean"], images["std"]),
         FILTERS[known],
@@ -136,13 +138,19 @@ def arguments(saved: Restored, flat: Mapping[str, Array]) -> dict[str, Any]:
         "embed_dim": dim,
         "depth": depth,
         "num_heads": count,
-        "mlp_ratio": flat[f"{ENCODER}/blocks/mlp/fc1/kernel"].shape[-1] / dim,
+        "mlp_ratio": _ratio(flat[f"{ENCODER}/blocks/mlp/fc1/kernel"].shape[-1], dim),
         "qkv_bias": f"{ENCODER}/blocks/attn/q_bias" in flat,
         "init_values": released_layer_scale(depth) if scaled else 0.0,
         "use_abs_pos_emb": absolute,
         "use_rel_pos_bias": OWN_TABLE in flat,
         "use_shared_rel_pos_bias": SHARED_TABLE in flat,
     }
+
+
+def _ratio(hidden: int, dim: int) -> float:
+    """That of which timm makes `hidden` again: int(dim * ratio)."""
+    ratio = hidden / dim
+    return ratio if int(dim * ratio) == hidden else math.nextafter(ratio, math.inf)
 
 
 def classes(flat: Mapping[str, Array]) -> int:

@@ -1,51 +1,178 @@
-"""What an image processor does to images is a view of ours, both ways."""
+"""Image processors of transformers as views of ours, and back."""
 
+import json
+
+import numpy as np
 import pytest
+from PIL import Image
 
-from beit_jax.checkpoints.foreign import processors
+from beit_jax.checkpoints import read, write
+from beit_jax.checkpoints.foreign import preparation, processors
+from beit_jax.data import frames
+from beit_jax.run import card
+from tests.checkpoints.foreign.test_families import CLASSIFIER, set_json, written
+from tests.parity.cases import CASES
+from tests.parity.conversions import checkpoint
 
-CARD = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}
-CARD |= {"apply_exif": False}
+SIDE = 224
+CENTRE, WHOLE = preparation.centre, preparation.whole
+SHARE = 224 / 256
+MEAN = (128, 128, 128)  # the colour of zeros
+SQUARE = {"height": SIDE, "width": SIDE}
+BORDERED = preparation.fit(MEAN, "top_left")
+
+# Type, what it says -> the frame of ours.
+RESIZES = [
+    ("BeitImageProcessor", {"size": SQUARE}, WHOLE()),
+    ("BeitImageProcessorFast", {"size": SIDE}, WHOLE()),
+    ("BeitFeatureExtractor", {"size": SIDE}, WHOLE()),
+    ("ViTImageProcessorPil", {"size": [SIDE, SIDE]}, WHOLE()),
+    (None, {"size": 256, "do_center_crop": True, "crop_size": SIDE}, WHOLE(SHARE)),
+    (
+        "DeiTImageProcessor",
+        {"size": {"height": 256, "width": 256}, "do_center_crop": True},
+        WHOLE(SHARE),
+    ),
+    ("CLIPImageProcessor", {"size": SIDE}, CENTRE()),
+    ("CLIPFeatureExtractor", {"size": 256, "crop_size": SIDE}, CENTRE(SHARE)),
+    ("BitImageProcessorFast", {"size": {"shortest_edge": 256}}, CENTRE(SHARE)),
+    (
+        "BeitImageProcessor",
+        {"size": {"shortest_edge": 235}, "do_center_crop": True},
+        CENTRE(0.95),
+    ),
+    ("ConvNextImageProcessor", {"size": {"shortest_edge": SIDE}}, CENTRE(SHARE)),
+    ("ConvNextFeatureExtractor", {"size": SIDE, "crop_pct": 0.9}, CENTRE(0.9)),
+    ("ConvNextImageProcessor", {"size": SIDE, "crop_pct": None}, CENTRE(SHARE)),
+    ("PoolFormerImageProcessor", {"size": SIDE, "crop_pct": 0.95}, CENTRE(0.95)),
+    ("LevitImageProcessor", {"size": {"shortest_edge": SIDE}}, CENTRE(SHARE)),
+    ("DonutImageProcessor", {"size": SQUARE}, preparation.fit()),
+    ("SamImageProcessor", {"size": {"longest_edge": SIDE}, "do_pad": True}, BORDERED),
+    (
+        "SomeImageProcessor",
+        {"size": {"max_height": SIDE, "max_width": SIDE}, "do_pad": True},
+        BORDERED,
+    ),
+]
 
 
-def read(processor, size=(224, 224)):
-    return processors.of_texts({processors.FILE: processor}, "a file", size)
+def prepared(kind, said, side=SIDE):
+    processor = {"image_processor_type": kind, **said}
+    if kind and kind.endswith("Extractor"):
+        processor["feature_extractor_type"] = processor.pop("image_processor_type")
+    texts = {processors.FILE: processor}
+    return processors.of_texts(texts, "x", (side, side))
+
+
+@pytest.mark.parametrize("kind, said, frame", RESIZES)
+def test_every_resize_of_a_known_processor_is_a_view_of_ours(kind, said, frame):
+    made = prepared(kind, said)
+    assert (made.frame, made.notes) == (frame, ())
+    assert frames.complete(made.frame)
+
+
+def test_convnext_squashes_large_images():
+    made = prepared("ConvNextImageProcessor", {"size": {"shortest_edge": 384}}, 384)
+    assert (made.frame, made.notes) == (WHOLE(), ())
+
+
+@pytest.mark.parametrize(
+    "kind, said, words",
+    [
+        ("BeitImageProcessor", {"do_resize": False}, "resizes nothing"),
+        (
+            "CLIPImageProcessor",
+            {"size": {"shortest_edge": SIDE}, "do_center_crop": False},
+            "cuts nothing off",
+        ),
+        ("BeitImageProcessor", {"size": 384}, "gives 384x384 px, the weights are for"),
+        ("NewImageProcessor", {"size": SIDE}, "'new' is not known here"),
+    ],
+)
+def test_what_no_view_of_ours_does_is_said(kind, said, words):
+    (note,) = prepared(kind, said).notes
+    assert words in note
+
+
+def test_sizes_that_do_not_fit_together_are_refused():
+    with pytest.raises(ValueError, match="cuts 224 px out of images of 200 px"):
+        prepared("CLIPImageProcessor", {"size": 200, "crop_size": SIDE})
+    with pytest.raises(ValueError, match=r"size=\{'longest_edge': 9\} is none that"):
+        prepared("BeitImageProcessor", {"size": {"longest_edge": 9}})
+
+
+@pytest.mark.parametrize("resized", range(224, 300))
+@pytest.mark.parametrize("name, rounding", [("centre", int), ("whole", round)])
+def test_a_share_gives_the_size_that_it_was_made_of(name, rounding, resized):
+    section = {"crop_pct": preparation.share(224, resized, rounding)}
+    frame = frames.FRAMES[name](**section)((), (300, 300), (224, 224))
+    assert frame.resized == (resized, resized)
 
 
 @pytest.mark.parametrize(
     "frame, kind",
     [
         ({"name": "centre", "crop_pct": 0.875}, "CLIPImageProcessor"),
-        ({"name": "centre", "crop_pct": 1.0}, "CLIPImageProcessor"),
-        ({"name": "whole", "crop_pct": 1.0}, "BeitImageProcessor"),
-        ({"name": "whole", "crop_pct": 0.875}, "BeitImageProcessor"),
+        ({"name": "whole", "crop_pct": 0.9}, "BeitImageProcessor"),
+        ({"name": "fit"}, "DonutImageProcessor"),
     ],
 )
-def test_a_processor_that_is_written_is_read_as_the_same_view(frame, kind):
-    card = CARD | {"image_size": [224, 224], "frame": frame}
-    written, _ = processors.to_processor(card)
-    assert kind in written.values()
-    back = read(written).frame
-    assert back["name"] == frame["name"]
-    assert back.get("crop_pct", 1.0) == pytest.approx(frame["crop_pct"], abs=0.003)
-
-
-SQUASH = {"image_processor_type": "ViTImageProcessor", "size": 224}
-SHORT = {"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": 224}
-CONVNEXT = {"image_processor_type": "ConvNextImageProcessor", "crop_pct": None}
+def test_a_frame_goes_to_transformers_and_comes_back(frame, kind, tmp_path):
+    saved = checkpoint(CASES["mean_per_block"], eval_frame=frame)
+    report = write.write(saved, tmp_path / "hf", "hf")
+    assert ["resizes an image twice" in note for note in report.notes] == (
+        [True] if frame["name"] == "fit" else []
+    )
+    said = json.loads((tmp_path / "hf" / processors.FILE).read_text())
+    assert said["image_processor_type"] == kind
+    back, report = read.read(tmp_path / "hf")
+    assert report.notes == ()
+    assert card.of_checkpoint(back) == saved.card
 
 
 @pytest.mark.parametrize(
-    "processor, size, name, share",
+    "case, data, words",
     [
-        (SQUASH, 224, "whole", 1.0),
-        ({"size": {"height": 224, "width": 224}}, 224, "whole", 1.0),
-        (SHORT | {"image_processor_type": "CLIPImageProcessor"}, 224, "centre", 0.875),
-        (CONVNEXT | {"size": {"shortest_edge": 224}}, 224, "centre", 0.875),
-        (CONVNEXT | {"size": {"shortest_edge": 384}}, 384, "whole", 1.0),
+        ("mean_per_block", {"eval_frame": {"name": "pad", "pad": 0}}, "no frame 'pad'"),
+        (
+            "mean_per_block",
+            {"eval_frame": {"name": "fit", "fill": (9, 9, 9)}},
+            "middle of black",
+        ),
+        ("rectangle", {}, "the view's long one"),
+        ("mean_per_block", {"augment": {"interpolation": "area"}}, "area filter"),
     ],
 )
-def test_a_resize_of_a_known_processor_is_a_view_of_ours(processor, size, name, share):
-    made = read(processor, (size, size)).frame
-    assert made["name"] == name
-    assert made.get("crop_pct", 1.0) == pytest.approx(share, abs=0.003)
+def test_what_no_processor_does_is_said(case, data, words, tmp_path):
+    saved = checkpoint(CASES[case], **data)
+    report = write.write(saved, tmp_path / "hf", "hf")
+    assert any(words in note for note in report.notes)
+    read.read(tmp_path / "hf")
+
+
+def test_a_wrapped_network_of_timm_has_timms_views():
+    images = {"input_size": [3, 224, 224], "mean": [0.5] * 3, "std": [0.5] * 3}
+    images |= {"crop_pct": 0.9, "crop_mode": "squash", "interpolation": "bilinear"}
+    said = {"architecture": "beit_base_patch16_224", "pretrained_cfg": images}
+    made = prepared("TimmWrapperImageProcessor", said)
+    resized = int(224 / 0.9)
+    assert round(224 / made.frame["crop_pct"]) == resized
+    assert (made.frame["name"], made.interpolation) == ("whole", "bilinear")
+
+
+def test_a_processor_that_squashes_is_followed_to_the_pixel(tmp_path):
+    folder = written(tmp_path, "hf", CLASSIFIER)
+    square = {"height": 32, "width": 32}
+    beit = {"image_processor_type": "BeitImageProcessor", "size": square}
+    set_json(folder / processors.FILE, **beit, do_center_crop=False)
+    saved, report = read.read(folder)
+    assert report.notes == ()
+    image = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (40, 70, 3), np.uint8)
+    )
+    made = card.of_checkpoint(saved)["frame"]
+    view = frames.FRAMES[made.pop("name")](**made)((), (40, 70), (32, 32))
+    bicubic = Image.Resampling.BICUBIC
+    np.testing.assert_array_equal(
+        view.image(image, bicubic), image.resize((32, 32), bicubic)
+    )

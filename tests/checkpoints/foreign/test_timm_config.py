@@ -157,6 +157,12 @@ def test_a_config_of_another_network_is_refused(values, message, tmp_path):
         read.read(path)
 
 
+def test_a_ratio_gives_the_width_that_it_was_made_of():
+    widths = [(dim, hidden) for dim in (49, 192, 384) for hidden in range(1, 1600)]
+    for dim, hidden in widths:
+        assert int(dim * timm_config._ratio(hidden, dim)) == hidden
+
+
 def test_a_folder_has_no_suffix_and_a_file_has_one(tmp_path):
     with pytest.raises(ValueError, match="or be a folder, without a suffix"):
         write.choose(tmp_path / "timm.npz", "timm")
