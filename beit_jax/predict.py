@@ -165,15 +165,16 @@ def _ranked(logs: np.ndarray, class_names: Sequence[str]) -> dict[str, np.ndarra
 
 
 def _one_by_one(find, stream: pipeline.EvalStream, mesh: Mesh) -> Iterator[Prediction]:
-    index, source = 0, stream.plan.source
+    source = stream.plan.source
     for batch in stream.batches():
         with jax.set_mesh(mesh):
             found = find(batch)
-        for row in range(min(stream.plan.batch_size, stream.info.num_examples - index)):
+        for row, index in enumerate(batch["index"].tolist()):
+            if index < 0:  # it only fills the last batch
+                continue
             problem = stream.ledger.sentences.get(index, "")
             mine = {} if problem else {name: rows[row] for name, rows in found.items()}
             yield Prediction(source.describe(index), problem, batch["image"][row], mine)
-            index += 1
 
 
 def _usable(found: Iterable[Prediction], bad: list[str]) -> Iterator[Prediction]:

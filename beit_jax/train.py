@@ -59,10 +59,8 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
         "frozen": frozen_lib.records(task.frozen),
     }
     notes = checks.unused_settings(config, plan, steps_per_epoch, stream.spec)
+    notes += frozen_lib.places(task.frozen)
     doubts = []
-    notes += [
-        f"frozen {name} from {n.path}" for name, n in task.frozen.items() if n.path
-    ]
 
     with (
         jax.set_mesh(mesh),

@@ -139,6 +139,12 @@ def records(networks: Mapping[str, Network]) -> dict[str, Record]:
     return {name: record for name, record in told.items() if record}
 
 
+def places(networks: Mapping[str, Network]) -> list[str]:
+    """A sentence on each network that comes out of a checkpoint."""
+    paths = {name: network.path for name, network in networks.items()}
+    return [f"frozen {name} from {path}" for name, path in paths.items() if path]
+
+
 def compare(
     have: Mapping[str, Record], position: Mapping[str, Any], where: str
 ) -> list[str]:

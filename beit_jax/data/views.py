@@ -120,8 +120,10 @@ class Views:
     ) -> Arrays:
         """The image in every form that the spec asks for."""
         ours = self._settings
-        rows = {name: row for name, row in self._rows.items() if row.steps}
-        steps = [step for n, row in rows.items() for step in row.steps(ours, u[n])]
+        steps = []
+        if ours.jitter_on != "device":  # whose steps are made for it, as arrays
+            rows = {name: row for name, row in self._rows.items() if row.steps}
+            steps = [step for n, row in rows.items() for step in row.steps(ours, u[n])]
         image = self._decoded(image, at(self._size))
         first = steps if ours.jitter_on == "image" else ()
         made = {}

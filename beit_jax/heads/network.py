@@ -36,9 +36,7 @@ class Network(nn.Module):
           image, mask, train: as the backbone has them.
           index: (B, K) int, the patches that the head sees; None: all.
         """
-        features = self.encoder(image, mask, train=train)
-        if index is not None:
-            features = features.replace(last=features.last.at(index))
+        features = self.encoder(image, mask, train=train).at(index)
         return self.output(features, train=train)
 
 
@@ -62,10 +60,8 @@ def apply(
     features, encoder = network.encoder.apply(
         below, image, mask, train=train, rngs=rngs, mutable=mutable
     )
-    if index is not None:
-        features = features.replace(last=features.last.at(index))
     made, head = network.output.apply(
-        variables, features, train=train, rngs=rngs, mutable=mutable
+        variables, features.at(index), train=train, rngs=rngs, mutable=mutable
     )
     after = {
         kind: {**head.get(kind, {}), **_below(encoder.get(kind))} for kind in mutable

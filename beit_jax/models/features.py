@@ -50,6 +50,10 @@ class Features:
     bias: Array | None = None
     attention: Array | None = None
 
+    def at(self, index: Array | None) -> "Features":
+        """With the last patches at `index` (B, K) only; None: all of them."""
+        return self if index is None else self.replace(last=self.last.at(index))
+
     @property
     def tokens(self) -> Array:
         """(B, 1+N, D), those of `last`; [CLS] first."""

@@ -108,7 +108,7 @@ def load(
     """See `beit_jax.load`."""
     saved = restore(path, Hints(image_size=image_size))
     if config is not None:
-        saved = saved._replace(config=config.to_dict())
+        saved = saved._replace(config=config_for(saved, config).to_dict())
     module, variables = network(saved)
     card = card_lib.of_checkpoint(saved)
     return Loaded(module, jax.device_put(variables), Preprocess(card), card)

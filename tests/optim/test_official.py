@@ -166,9 +166,8 @@ def masked_loss(encoder, head, slots: int):
         encoded = {"params": params["encoder"]}
         features = encoder.apply(encoded, images / 127.5 - 1, mask, train=True)
         index, used = masked_slots(mask, slots)
-        chosen = features.replace(last=features.last.at(index))
         wanted = jnp.take_along_axis(wanted, index, axis=1)
-        logits = head.apply({"params": params}, chosen)
+        logits = head.apply({"params": params}, features.at(index))
         nats = optax.softmax_cross_entropy_with_integer_labels(logits, wanted)
         return jnp.sum(nats * used) / jnp.sum(used)
 

@@ -173,7 +173,10 @@ def _size(size: Any, kind: str) -> dict[str, int]:
 
 def _sides(size: Mapping[str, int]) -> tuple[int, int]:
     if not {"height", "width"} <= size.keys():
-        raise ValueError(f"{FILE}: size={dict(size)} is none that can be followed here")
+        raise ValueError(
+            f"{FILE}: size={dict(size)} is none that can be followed here; say height "
+            "and width there"
+        )
     return size["height"], size["width"]
 
 
