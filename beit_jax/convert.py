@@ -23,16 +23,18 @@ from beit_jax.checkpoints import names
 from beit_jax.checkpoints import read as sources
 from beit_jax.checkpoints import write as targets
 from beit_jax.checkpoints.foreign.rules import Hints
-from beit_jax.run import card, opened
+from beit_jax.run.opened import Opened
 
 
 def main(options, source: str, target: str) -> None:
     to = targets.choose(target, options.to or "")
     hints = Hints(_size(options.image_size), options.heads, options.pixels)
     saved, report = sources.read(source, hints, options.allow)
-    saved = saved._replace(card=card.of_checkpoint(saved))
+    seen = Opened(saved, image_size=hints.image_size)
+    saved = seen.adapted()
+    report = report._replace(notes=(*report.notes, *seen.notes))
     if saved.config["task"]["name"] != "probe":  # which has no network of its own
-        opened.network(saved)  # shapes that make none are told
+        seen.network()  # shapes that make none are told
     leaves = names.flatten({"params": saved.params, **saved.model_state})
     count = sum(leaf.size for leaf in leaves.values())
     print(f"{saved.path}: {count:,} numbers; {report}")

@@ -21,38 +21,36 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from beit_jax import command, sharding, tasks
-from beit_jax.checkpoints.read import restore
-from beit_jax.checkpoints.steps import Restored
+from beit_jax import command, sharding
 from beit_jax.lookup import nearest
 from beit_jax.run import card as card_lib
+from beit_jax.run import opened
 from beit_jax.run.checks import check_classes
 from beit_jax.run.evaluator import ALL, Evaluation, Evaluator, evaluations
-from beit_jax.run.opened import config_for, on_mesh
+from beit_jax.run.opened import Opened
 from beit_jax.run.writer import write_report
 
 
-def chosen(
-    saved: Restored, config: ConfigDict, task, names: Sequence[str]
-) -> list[Evaluation]:
-    """The plain evaluation of `config`, if there is one, and those of `evals` named."""
+def chosen(seen: Opened, names: Sequence[str]) -> list[Evaluation]:
+    """The plain evaluation of its config, if there is one, and the `evals` named."""
+    config, path = seen.config, seen.saved.path
     names = list(config.evals) if list(names) == [ALL] else names
     for name in names:
         if name not in config.evals:
             raise ValueError(
-                f"no {name!r} in the evals of {saved.path}"
+                f"no {name!r} in the evals of {path}"
                 f"{nearest(name, config.evals)}; there are: {', '.join(config.evals)}"
             )
     for name in set(config.evals) - set(names):
         del config.evals[name]
-    found = evaluations(config, task)
+    found = evaluations(config, seen.task)
     if not found:
         raise ValueError(
-            f"data.eval_source of {saved.path} is empty: nothing to evaluate on; give "
+            f"data.eval_source of {path} is empty: nothing to evaluate on; give "
             "--data with images, --evals with names of its evals, or --config with a "
             "recipe that has an eval_source"
         )
-    check_classes(task, *(one.stream for one in found))
+    check_classes(seen.task, *(one.stream for one in found))
     return found
 
 
@@ -79,27 +77,25 @@ def evaluate(
     Raises:
       ValueError: no checkpoint, one that does not fit, or nothing to evaluate on.
     """
-    saved = restore(path)
-    config = config_for(saved, config)
-    task = tasks.build(config)
-    card = card_lib.of_checkpoint(saved)
+    seen = opened.open(path, config)
+    config, task, card = seen.config, seen.task, seen.card
     if class_names:
-        names = card_lib.class_names(saved, task.classes, class_names)
+        names = card_lib.class_names(seen.saved, task.classes, class_names)
         card = card | {"class_names": list(names)}
     if data:
         source = {"name": "folder", "class_names": tuple(card["class_names"])}
         config.data.eval_source = ConfigDict(source | {"path": data})
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch_size(config.data.batch_size, mesh)
-    found = chosen(saved, config, task, evals)
+    found = chosen(seen, evals)
     if not override_card:
         notes = {}  # in order, each once
         for one in found:
             here = card_lib.of(config, task, one.stream.info.class_names)
-            said = card_lib.check(card, here, f"checkpoint {saved.path}")
+            said = card_lib.check(card, here, f"checkpoint {seen.saved.path}")
             notes |= dict.fromkeys(said)
         tell("note", notes)
-    state, frozen = on_mesh(saved, task, mesh)
+    state, frozen = seen.on_mesh(mesh)
     shard = (jax.process_index(), jax.process_count())
     evaluator = Evaluator(task, mesh, config.seed)
     metrics = {}

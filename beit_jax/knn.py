@@ -26,10 +26,10 @@ from PIL import Image
 from beit_jax import command, sharding
 from beit_jax import config as config_lib
 from beit_jax.charts import neighbours as chart
-from beit_jax.checkpoints.read import restore
 from beit_jax.checkpoints.steps import Restored
-from beit_jax.run import card
-from beit_jax.run.bank import Bank, fill, freeze, splits
+from beit_jax.run import card, opened
+from beit_jax.run.bank import Bank, encoding, fill, splits
+from beit_jax.run.opened import Opened
 from beit_jax.targets.tokens import UNTRAINED
 from beit_jax.tasks import encoders
 
@@ -110,7 +110,7 @@ def picture(memory: Bank, queries: Bank, block: int, k: int) -> np.ndarray:
     )
 
 
-def untrained(config: ConfigDict | None) -> Restored:
+def untrained(config: ConfigDict | None) -> Opened:
     """The encoder of a fine-tuning recipe, with random weights from its seed."""
     if config is None:
         raise ValueError(
@@ -120,7 +120,8 @@ def untrained(config: ConfigDict | None) -> Restored:
     image = jnp.zeros((1, *size, 3))
     made = nn.unbox(jax.jit(encoder.init)(jax.random.key(config.seed), image))
     params = {"encoder": made["params"]}
-    return Restored(pathlib.Path(UNTRAINED), params, {}, config.to_dict(), {}, {})
+    path = pathlib.Path(UNTRAINED)
+    return Opened(Restored(path, params, {}, config.to_dict(), {}, {}))
 
 
 def knn(
@@ -152,19 +153,20 @@ def knn(
     Raises:
       ValueError: settings, a checkpoint or data that cannot be used.
     """
-    saved = untrained(config) if path == UNTRAINED else restore(path)
+    seen = untrained(config) if path == UNTRAINED else opened.open(path)
     mesh = sharding.make_mesh({"data": -1})
-    encoder = freeze(saved, features, mesh)
-    config = config or config_lib.from_dict(saved.config)
+    encode = encoding(seen, features, mesh)
+    config = config or seen.config
     config_lib.check(config)
-    card.check_data(saved, config.data)
+    card.check_data(seen.saved, config.data)
     sharding.check_batch_size(config.data.batch_size, mesh)
-    streams = splits(config.data, encoder.size)
-    _check(k, streams[0].info.num_examples, temperature, block, encoder.blocks)
+    streams = splits(config.data, seen.encoder.size)
+    blocks = seen.encoder.module.depth
+    _check(k, streams[0].info.num_examples, temperature, block, blocks)
     with jax.set_mesh(mesh):
-        memory, queries = (fill(encoder.encode, stream, mesh) for stream in streams)
+        memory, queries = (fill(encode, stream, mesh) for stream in streams)
     told = {
-        "checkpoint": str(saved.path),
+        "checkpoint": str(seen.saved.path),
         "features": features,
         "k": k,
         "temperature": temperature,

@@ -18,39 +18,26 @@ told on stderr and left out, and the exit code is then 65. What an earlier comma
 written is only replaced with --overwrite, once the first image is done.
 """
 
-import functools
 import itertools
 import math
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax
-import numpy as np
 from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from beit_jax import command, sharding, tasks
-from beit_jax.checkpoints import steps
-from beit_jax.checkpoints.read import restore
+from beit_jax import command, lookup, sharding
 from beit_jax.data import pipeline, sources
 from beit_jax.data.sources.images import Images
-from beit_jax.run import bank, predictions
-from beit_jax.run import card as card_lib
-from beit_jax.run.evaluator import compiled
-from beit_jax.run.opened import config_for, on_mesh
-from beit_jax.run.predictions import Prediction
-from beit_jax.tasks import encoders
+from beit_jax.run import found as found_lib
+from beit_jax.run import opened, predictions
+from beit_jax.run.found import Prediction
+from beit_jax.run.predictions import PREDICTIONS, Asked
 
 PER_DEVICE = 16  # images in a batch, unless the user says otherwise
-INPUTS = ("image", "token_image", "mask")  # of a task, made of an image alone
-
-# A batch -> what was found of it, and what an example of it holds.
-Finder = tuple[
-    Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]],
-    Mapping[str, jax.ShapeDtypeStruct],
-]
 
 
 def predict(
@@ -64,9 +51,7 @@ def predict(
 ) -> Iterator[Prediction]:
     """What a checkpoint makes of each image, one after another in their order.
 
-    In `found` there is, for "labels", label (C,) with the names of all classes, the
-    likeliest first, and probability (C,) float64; for "features" and "attention" what
-    `encoders.outputs`, for all else what `Task.predict` gives of this image.
+    What `found` holds, the class in PREDICTIONS says.
 
         for one in predict("runs/finetune", ["photos", "cat.jpg"]):
             print(one.name, one.problem or one.found["label"][0])
@@ -74,7 +59,7 @@ def predict(
     Args:
       checkpoint: any checkpoint, see checkpoints/read.py.
       images: folders, archives and image files.
-      what: one of predictions.FILES; no task gives all of them.
+      what: one of PREDICTIONS; no task gives all of them.
       batch_size: images at once, which changes but speed and memory; 0: PER_DEVICE on
         each device, or as many as there are.
       class_names: for "labels", of a checkpoint that does not know them.
@@ -85,62 +70,22 @@ def predict(
     Raises:
       ValueError: no checkpoint, no images, or a checkpoint that does not give `what`.
     """
+    return _predict(
+        checkpoint, images, Asked(what, class_names, patch=patch), batch_size, config
+    )
+
+
+def _predict(
+    checkpoint, images, asked: Asked, batch_size: int, config: ConfigDict | None
+) -> Iterator[Prediction]:
     source = Images([str(path) for path in images])
-    saved = restore(checkpoint)
-    config = config_for(saved, config)
-    mesh = sharding.make_mesh(config.mesh)
-    config.data.batch_size = batch_size or _enough(source.info.num_examples, mesh)
-    sharding.check_batch_size(config.data.batch_size, mesh)
-    if what in encoders.OUTPUTS:
-        find, spec = _by_encoder(saved, what, patch, mesh)
-    else:
-        find, spec = _by_task(saved, config, what, class_names, mesh)
-    return _one_by_one(find, _stream(config, spec, source), mesh)
-
-
-def _by_encoder(
-    saved: steps.Restored, what: str, patch: tuple[int, int] | None, mesh: Mesh
-) -> Finder:
-    """What needs no task: nor, of pre-training, the tokenizer's checkpoint."""
-    encoder, size, space = bank.encoder_of(saved)
-    params = jax.device_put(saved.params["encoder"], sharding.replicated(mesh))
-
-    @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
-    def step(params, batch):
-        image = space.to_float(batch["image"])
-        return encoders.outputs(encoder, params, image, what, patch)
-
-    def find(batch):
-        return jax.device_get(step(params, sharding.put_batch(batch, mesh)))
-
-    return find, {"image": jax.ShapeDtypeStruct((*size, 3), np.uint8)}
-
-
-def _by_task(
-    saved: steps.Restored,
-    config: ConfigDict,
-    what: str,
-    class_names: Sequence[str],
-    mesh: Mesh,
-) -> Finder:
-    task = tasks.build(config)
-    if what not in task.outputs:
-        more = encoders.OUTPUTS if bank.has_encoder(saved) else ()
-        raise ValueError(
-            f"{saved.path} is of task {config.task.name!r}, which gives "
-            f"{', '.join((*task.outputs, *more)) or 'nothing'}, not {what}"
-        )
-    names = ()
-    if what == "labels":
-        names = card_lib.class_names(saved, task.classes, class_names)
-    state, frozen = on_mesh(saved, task, mesh)
-    step = compiled(functools.partial(task.predict, what), mesh, config.seed)
-
-    def find(batch):
-        found = jax.device_get(step(state, frozen, batch))
-        return _ranked(found["log_probability"], names) if names else found
-
-    return find, task.eval_spec
+    seen = opened.open(checkpoint, config)
+    mesh = sharding.make_mesh(seen.config.mesh)
+    size = batch_size or _enough(source.info.num_examples, mesh)
+    sharding.check_batch_size(size, mesh)
+    kind = predictions.of(seen, asked)
+    stream = _stream(seen.config, kind.spec, source, size)
+    return _one_by_one(kind.on_mesh(mesh), stream, mesh)
 
 
 def _enough(images: int, mesh: Mesh) -> int:
@@ -149,32 +94,31 @@ def _enough(images: int, mesh: Mesh) -> int:
     return ways * min(PER_DEVICE, math.ceil(images / ways))
 
 
-def _stream(config: ConfigDict, spec, source: Images) -> pipeline.EvalStream:
+def _stream(
+    config: ConfigDict, spec, source: Images, batch_size: int
+) -> pipeline.EvalStream:
     """The images as the checkpoint's evaluation would show them; bad ones are noted."""
     data = config.data
     data.on_bad, data.max_bad, data.eval_cache = "skip", 1.0, ""
-    spec = {name: form for name, form in spec.items() if name in INPUTS}
-    return pipeline.eval_stream(data, spec, config.seed, source)
-
-
-def _ranked(logs: np.ndarray, class_names: Sequence[str]) -> dict[str, np.ndarray]:
-    """(B, C) log-probabilities -> names and probabilities, the likeliest first."""
-    order = np.argsort(-logs, axis=1, kind="stable")  # of equals the first, as top_k
-    best = np.exp(np.take_along_axis(logs, order, axis=1), dtype=np.float64)
-    return {"label": np.array(class_names)[order], "probability": best}
+    data.batch_size = batch_size
+    return pipeline.eval_stream(data, spec | found_lib.FRAME, config.seed, source)
 
 
 def _one_by_one(find, stream: pipeline.EvalStream, mesh: Mesh) -> Iterator[Prediction]:
     source = stream.plan.source
     for batch in stream.batches():
+        frames = {"frame": batch.pop("frame")}  # which stay on the host
         with jax.set_mesh(mesh):
-            found = find(batch)
+            found = find(batch) | frames
         for row, index in enumerate(batch["index"].tolist()):
             if index < 0:  # it only fills the last batch
                 continue
-            problem = stream.ledger.sentences.get(index, "")
-            mine = {} if problem else {name: rows[row] for name, rows in found.items()}
-            yield Prediction(source.describe(index), problem, batch["image"][row], mine)
+            name, image = source.describe(index), batch["image"][row]
+            if problem := stream.ledger.sentences.get(index, ""):
+                yield Prediction(name, problem, image, {})
+            else:
+                mine = {key: rows[row] for key, rows in found.items()}
+                yield found_lib.of_rows(name, image, mine)
 
 
 def _usable(found: Iterable[Prediction], bad: list[str]) -> Iterator[Prediction]:
@@ -194,36 +138,30 @@ def _numbers(flag: str, texts: Sequence[str]) -> list[int]:
 
 
 def main(options, *images: str) -> None:
-    what, out, bad = options.what, pathlib.Path(options.out).expanduser(), []
-    blocks = _numbers("blocks", options.blocks)
+    out, bad = pathlib.Path(options.out).expanduser(), []
+    kind = lookup.lookup(PREDICTIONS, options.what, "--what")
     patch = _numbers("patch", options.patch)
     if len(patch) not in (0, 2):
         raise ValueError(f"--patch={','.join(options.patch)} must be ROW,COLUMN")
-    patch = tuple(patch) or None
-    if not options.overwrite:
-        predictions.check_new(out, what)
-    found = predict(
-        options.checkpoint,
-        [*options.images, *images],
-        what,
-        options.batch_size,
+    asked = Asked(
+        options.what,
         command.names("class_names", options.class_names),
-        patch,
-        options.config,
+        options.top,
+        _numbers("blocks", options.blocks),
+        tuple(patch) or None,
     )
-    settings = {
-        "labels": {"top": options.top},
-        "features": {"blocks": blocks},
-        "attention": {"blocks": blocks, "patch": patch},
-    }
+    if not options.overwrite:
+        found_lib.check_new(out, kind.files)
+    images, size = [*options.images, *images], options.batch_size
+    found = _predict(options.checkpoint, images, asked, size, options.config)
     found = _usable(found, bad)
     # What cannot be done fails at the first image, when nothing is deleted yet.
     found = itertools.chain([*itertools.islice(found, 1)], found)
     out.mkdir(parents=True, exist_ok=True)
     if options.overwrite:
-        predictions.clear(out, what)
-    predictions.WRITERS[what](found, out, **settings.get(what, {}))
-    print("wrote", *(out / name for name in predictions.FILES[what]))
+        found_lib.clear(out, kind.files)
+    kind.write(found, out, asked)
+    print("wrote", *(out / name for name in kind.files))
     if bad:
         sys.exit(sources.DataError.exit_code)
 
@@ -233,7 +171,8 @@ if __name__ == "__main__":
         "checkpoint", None, "a run's work directory, or any other checkpoint"
     )
     flags.DEFINE_list("images", [], "folders, archives, image files: PATH[,PATH...]")
-    flags.DEFINE_enum("what", "labels", [*predictions.FILES], "what to find")
+    # No enum: a recipe may add one to the table.
+    flags.DEFINE_string("what", "labels", f"what to find: {', '.join(PREDICTIONS)}")
     flags.DEFINE_string("out", "predictions", "the folder for what was found")
     flags.DEFINE_bool("overwrite", False, "replace what an earlier command wrote")
     flags.DEFINE_integer("batch_size", 0, f"0: up to {PER_DEVICE} images a device")

@@ -105,7 +105,7 @@ def test_the_batch_size_changes_nothing(checkpoint, tmp_path):
 
 def test_untrained_is_the_recipes_network_with_random_weights_of_its_seed():
     def kernel(seed):
-        params = knn.untrained(tiny.config("classify", seed=seed)).params
+        params = knn.untrained(tiny.config("classify", seed=seed)).saved.params
         return np.asarray(params["encoder"]["patch_embed"]["proj"]["kernel"])
 
     assert kernel(0).shape == (8, 8, 3, 32)

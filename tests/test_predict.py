@@ -18,6 +18,8 @@ from beit_jax.checkpoints import steps
 from beit_jax.evaluate import evaluate
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.run import card, predictions
+from beit_jax.run.found import Prediction, check_new
+from beit_jax.run.predictions import PREDICTIONS, Asked
 from beit_jax.tasks import TASKS
 from beit_jax.tasks.encoders import block_features
 from tests.tasks import runs
@@ -154,6 +156,29 @@ def test_predicted_tokens_have_the_accuracy_of_an_evaluation(
     np.testing.assert_array_equal(own, found["tokenizer"])
 
 
+def test_what_is_found_in_a_grid_is_told_where_it_lies(checkpoint, images, tmp_path):
+    """The frame leads back: it shows the network's view of the image anew."""
+    run(checkpoint("tokenizer"), images / "ant", "tokens", tmp_path)
+    places = np.load(tmp_path / "tokens.npz")["place"]
+    every = predict.predict(checkpoint("tokenizer"), [images / "ant"], "tokens")
+    for one, place in zip(every, places, strict=True):
+        with Image.open(one.name) as image:
+            whole = (image.height, image.width)
+            view = one.frame.image(image.convert("RGB"), Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(view, one.image)
+        assert one.frame.whole == whole
+        top, left, bottom, right = place
+        np.testing.assert_allclose(
+            [top, left], [(s - 0.875 * min(whole)) / 2 for s in whole], atol=1
+        )
+        np.testing.assert_allclose(
+            [bottom - top, right - left], 0.875 * min(whole), atol=1
+        )
+        back = one.frame.back(one.found["tokens"], outside=-1)
+        assert back.shape == whole
+        assert set(back.ravel()) - {-1} == set(one.found["tokens"].ravel())
+
+
 def test_attention_is_written_for_each_query_and_drawn_for_each_image(
     checkpoint, images, tmp_path
 ):
@@ -184,7 +209,7 @@ def test_reconstructions_are_drawn_beside_their_images(checkpoint, images, tmp_p
 def test_features_are_of_the_blocks_asked_for(checkpoint, images, tmp_path):
     classifier = checkpoint("classify")
     every = list(predict.predict(classifier, [images / "ant"], "features"))
-    predictions.write_features(every, tmp_path, [1, 0])
+    write(every, tmp_path, Asked("features", blocks=[1, 0]))
     found = np.load(tmp_path / "features.npz")
     assert found["names"].tolist() == [one.name for one in every]
     seen = PIXEL_SPACES["imagenet"].to_float(np.stack([one.image for one in every]))
@@ -209,7 +234,7 @@ def test_a_task_gives_its_outputs_in_their_forms(name):
     task, params, ctx, batch = runs.start(runs.config(name))
     if not task.outputs:
         pytest.skip(f"{name} gives nothing for new images")
-    batch = {key: batch[key] for key in (*predict.INPUTS, "weight") if key in batch}
+    batch = {key: batch[key] for key in (*predictions.INPUTS, "weight") if key in batch}
     for what in task.outputs:
         method = functools.partial(task.predict, what)
         made = jax.eval_shape(method, params, batch, ctx)
@@ -245,9 +270,9 @@ def test_class_names_are_asked_for_only_where_they_are_not_known(checkpoint, ima
 
 def test_results_are_replaced_only_when_asked(checkpoint, images, tmp_path):
     (tmp_path / "labels.csv").write_text("mine")
-    for what in predictions.FILES:
+    for what, kind in PREDICTIONS.items():
         if what != "labels":
-            predictions.check_new(tmp_path, what)
+            check_new(tmp_path, kind.files)
     with pytest.raises(ValueError, match="labels.csv exists; .*--overwrite"):
         run(checkpoint("classify"), images, "labels", tmp_path)
     assert (tmp_path / "labels.csv").read_text() == "mine"
@@ -272,7 +297,7 @@ def test_what_replaces_leaves_no_older_pictures(checkpoint, images, tmp_path):
 def test_classes_of_one_name_are_both_told(tmp_path):
     labels, shares = np.array(["crane", "crane", "dog"]), np.array([0.5, 0.3, 0.2])
     found = {"label": labels, "probability": shares}
-    predictions.write_labels([made(found)], tmp_path, 2)
+    write([made(found)], tmp_path, Asked("labels", top=2))
     told = json.loads((tmp_path / "labels.jsonl").read_text())["labels"]
     assert [each["probability"] for each in told] == [0.5, 0.3]
 
@@ -298,14 +323,18 @@ def test_a_patch_is_a_row_and_a_column(patch, message, tmp_path):
         run("nowhere", tmp_path, "attention", tmp_path, patch=patch)
 
 
-def made(found: dict[str, np.ndarray]) -> predictions.Prediction:
-    return predictions.Prediction("a.png", "", np.zeros((32, 32, 3), np.uint8), found)
+def made(found: dict[str, np.ndarray]) -> Prediction:
+    return Prediction("a.png", "", np.zeros((32, 32, 3), np.uint8), found)
+
+
+def write(found: list[Prediction], out: pathlib.Path, asked: Asked) -> None:
+    PREDICTIONS[asked.what].write(found, out, asked)
 
 
 def test_blocks_that_are_not_there_are_refused(tmp_path):
     one = made({"cls": np.zeros((2, 32)), "mean": np.zeros((2, 32))})
     with pytest.raises(ValueError, match=r"blocks \[2\] must be some of 0..1"):
-        predictions.write_features([one], tmp_path, [2])
+        write([one], tmp_path, Asked("features", blocks=[2]))
 
 
 def test_the_command_tells_what_is_missing_in_a_sentence(tmp_path):

@@ -84,14 +84,14 @@ def read(
     """A checkpoint, and what became of its names.
 
     Args:
-      hints, allow: see families.restore; of hints, one of ours takes an image_size.
+      hints, allow: see families.restore; one of ours needs none.
 
     Raises:
       ValueError: there is no checkpoint, or it cannot be read.
     """
     location = locate(path)
     if is_ours(location):
-        return families.adapted(steps.restore_params(location), hints)
+        return families.ours(steps.restore_params(location), hints)
     return families.restore(files.read(location), hints, allow)
 
 

@@ -87,6 +87,10 @@ def _label(record: Record, wanted: Wanted) -> Arrays:
     return {"label": np.int32(record.label)}
 
 
+def _frame(record: Record, wanted: Wanted) -> Arrays:
+    return {"frame": wanted.frame(wanted.size).numbers}
+
+
 def _labels_2d(record: Record, wanted: Wanted) -> Arrays:
     frame = wanted.frame(wanted.shapes["labels_2d"][:2])
     labels = decode.to_labels(record.label_map, frame.whole[::-1])
@@ -146,6 +150,7 @@ ANNOTATIONS = {
         "label map, and the task needs one",
         _labels_2d,
     ),
+    "frame": Annotation({"frame": np.int32}, (), "", _frame, follows=False),
     "boxes": Annotation(
         {"boxes": np.float32, "classes": np.int32, "valid": np.bool_},
         ("boxes", "classes"),

@@ -34,6 +34,19 @@ class Frame(NamedTuple):
     fill: tuple[int, ...] = (0, 0, 0)  # the colour beyond the image
 
     @property
+    def numbers(self) -> np.ndarray:
+        """(11,) int32: all of it but the colour, so that a batch may carry it."""
+        numbers = *self.whole, *self.resized, *self.cut, *self.size, self.flip
+        return np.array(numbers, np.int32)
+
+    @classmethod
+    def of_numbers(cls, numbers: np.ndarray) -> "Frame":
+        """What `numbers` tells."""
+        n = [int(number) for number in numbers]
+        whole, resized, cut, size = n[:2], n[2:4], Box(*n[4:8]), n[8:10]
+        return cls(tuple(whole), tuple(resized), cut, tuple(size), bool(n[10]))
+
+    @property
     def box(self) -> Box:
         """The part of the image that the view shows, in fractions of its pixels."""
         down, across = (w / r for w, r in zip(self.whole, self.resized, strict=True))
@@ -118,6 +131,15 @@ class Frame(NamedTuple):
         columns = self.size[1] - columns if self.flip else columns
         rows = top + rows * height / self.size[0]
         return np.stack([rows, left + columns * width / self.size[1]], -1)
+
+    def back_grid(self) -> np.ndarray:
+        """(4,) float64: top, left, bottom, right of the view in the image.
+
+        The view may reach beyond. A mirrored view's left is the larger number: columns
+        of the view run from there.
+        """
+        corners = np.array([(0, 0), self.size])
+        return self.back_points(corners).ravel()
 
     def back_boxes(self, boxes: np.ndarray) -> np.ndarray:
         """Boxes (M, 4) of the view -> in the image and clipped to it, float64."""

@@ -30,6 +30,27 @@ def halvings(patch_size: int) -> int:
     return stages
 
 
+def image_size(model: Mapping[str, Any]) -> tuple[int, int]:
+    """A model's (height, width) in pixels.
+
+    Raises:
+      ValueError: a size that is none.
+    """
+    size = model.get("image_size")
+    sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    if not all(_is_length(side) for side in sides):
+        raise ValueError(f"config.model.image_size={size!r} must be pixels, >= 1")
+    if len(sides) != 2:
+        raise ValueError(
+            f"config.model.image_size={size!r} must be a side, or height and width"
+        )
+    return sides
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int) and value > 0
+
+
 def size_and_grid(model: Mapping[str, Any]) -> tuple[tuple[int, int], Grid]:
     """A model's (height, width) in pixels, and in patches.
 
@@ -37,17 +58,9 @@ def size_and_grid(model: Mapping[str, Any]) -> tuple[tuple[int, int], Grid]:
       ValueError: sizes that are none, or do not fit each other.
     """
     size, patch = model.get("image_size"), model.get("patch_size", 16)
-    sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
-    for name, value, numbers in (
-        ("image_size", size, sides),
-        ("patch_size", patch, (patch,)),
-    ):
-        if not all(isinstance(n, int) and n > 0 for n in numbers):
-            raise ValueError(f"config.model.{name}={value!r} must be pixels, >= 1")
-    if len(sides) != 2:
-        raise ValueError(
-            f"config.model.image_size={size!r} must be a side, or height and width"
-        )
+    sides = image_size(model)
+    if not _is_length(patch):
+        raise ValueError(f"config.model.patch_size={patch!r} must be pixels, >= 1")
     if any(side % patch for side in sides):
         fits = [side // patch * patch or patch for side in sides]
         fits = fits[0] if isinstance(size, int) else tuple(fits)

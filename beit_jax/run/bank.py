@@ -13,24 +13,14 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.progress import track
 
-from beit_jax import config as config_lib
 from beit_jax import sharding
-from beit_jax.checkpoints import steps
 from beit_jax.data import pipeline
 from beit_jax.data.pipeline import EvalStream
-from beit_jax.models.pixels import PixelSpace
-from beit_jax.models.vit import Encoder
+from beit_jax.run.opened import Opened
 from beit_jax.tasks import encoders
 
+# (B, H, W, 3) uint8 -> (L, B, F) float32 of every block, each of length 1.
 Encode = Callable[[jax.Array], jax.Array]
-
-
-class Frozen(NamedTuple):
-    """A checkpoint's encoder."""
-
-    encode: Encode  # (B, H, W, 3) uint8 -> (L, B, F) float32 of length 1
-    blocks: int  # L
-    size: tuple[int, int]  # height and width of the images
 
 
 class Bank(NamedTuple):
@@ -52,30 +42,8 @@ class Bank(NamedTuple):
         return np.stack(seen).reshape(*rows.shape, *seen[0].shape)
 
 
-def has_encoder(saved: steps.Restored) -> bool:
-    return "cls_token" in saved.params.get("encoder", {})
-
-
-def encoder_of(saved: steps.Restored) -> tuple[Encoder, tuple[int, int], PixelSpace]:
-    """That of params["encoder"], as `encoders.build` gives it: no task is built.
-
-    Raises:
-      ValueError: there is none in the checkpoint.
-    """
-    if not has_encoder(saved):
-        raise ValueError(
-            f"{saved.path} is of task {saved.config['task']['name']!r}, which has no "
-            "BEiT encoder; name one of pre-training or of fine-tuning"
-        )
-    return encoders.build(
-        config_lib.from_dict(saved.config),
-        mask_token="mask_token" in saved.params["encoder"],
-        final_norm="norm" in saved.params["encoder"],
-    )
-
-
-def freeze(saved: steps.Restored, kind: str, mesh: Mesh) -> Frozen:
-    """The encoder of a checkpoint.
+def encoding(opened: Opened, kind: str, mesh: Mesh) -> Encode:
+    """Makes features of images, by a checkpoint's encoder.
 
     Args:
       kind: of features, one of `encoders.FEATURES`.
@@ -84,15 +52,16 @@ def freeze(saved: steps.Restored, kind: str, mesh: Mesh) -> Frozen:
     Raises:
       ValueError: there is none in the checkpoint.
     """
-    encoder, size, space = encoder_of(saved)
-    params = jax.device_put(saved.params["encoder"], sharding.replicated(mesh))
+    encoder = opened.encoder
+    params = jax.device_put(encoder.params, sharding.replicated(mesh))
 
     @jax.jit
     def encode(params, image):
-        x = encoders.block_features(encoder, params, space.to_float(image), kind)
+        image = encoder.space.to_float(image)
+        x = encoders.block_features(encoder.module, params, image, kind)
         return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
 
-    return Frozen(functools.partial(encode, params), encoder.depth, size)
+    return functools.partial(encode, params)
 
 
 def splits(data: ConfigDict, size: tuple[int, int]) -> tuple[EvalStream, EvalStream]:

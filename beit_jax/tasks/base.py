@@ -49,7 +49,7 @@ class Task(Protocol):
     headline: tuple[str, ...]  # the metrics that a person watches
     classes: int | None  # labels must be in [0, classes); None: it uses no labels
     frozen: Mapping[str, Network]  # that the step uses and never trains
-    network: nn.Module | None  # heads.network.Network, where it trains one
+    network: nn.Module | None  # that it trains; none where it is but a frozen one
     encoder: nn.Module | None  # one of BACKBONES, where there is one
     pool: str | None  # what of its tokens a classifier sees
     outputs: tuple[str, ...]  # what `predict` can give of new images

@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from beit_jax import lookup
+from beit_jax.models import patches
 from beit_jax.models.tokenizers import TOKENIZERS
 from beit_jax.tasks import base, encoders, on_device
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
@@ -35,13 +36,9 @@ class Tokenizer(base.Defaults):
     def __init__(self, config: ConfigDict, objective: Mapping[str, Any] = ()):
         settings = dict(config.model)
         self._space = encoders.pixel_space(settings)
-        size = settings.pop("image_size", None)
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(
-                f"config.model.image_size={size!r} must be pixels, >= 1: tokenizers "
-                "learn from squares, and serve images of any size"
-            )
-        self.model = lookup.build(
+        size = patches.image_size(settings)
+        settings.pop("image_size")
+        self.model = self.network = lookup.build(
             TOKENIZERS, settings, "config.model", dtype=jnp.dtype(config.dtype)
         )
         if isinstance(objective, str):
@@ -56,7 +53,7 @@ class Tokenizer(base.Defaults):
             space=self._space,
         )
         self.train_spec = {
-            "image": jax.ShapeDtypeStruct((size, size, 3), jnp.uint8),
+            "image": jax.ShapeDtypeStruct((*size, 3), jnp.uint8),
             **on_device.example_spec(config, labels=False),
         }
 

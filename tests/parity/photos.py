@@ -12,7 +12,7 @@ from PIL import Image
 
 from beit_jax.checkpoints.steps import Restored
 from beit_jax.run import opened
-from beit_jax.run.opened import Preprocess
+from beit_jax.run.preprocess import Preprocess
 from tests.parity import conversions
 from tests.parity.cases import Case
 from tests.shared import shared_path
@@ -65,7 +65,7 @@ def classifier(side: int, pixels: str = "imagenet", **data: str) -> Restored:
 
 def logits(saved: Restored, images) -> np.ndarray:
     """(B, C) of prepared images."""
-    module, variables = opened.network(saved)
+    module, variables = opened.Opened(saved).network()
     with jax.default_matmul_precision("highest"):
         return np.asarray(jax.jit(module.apply)(variables, images))
 

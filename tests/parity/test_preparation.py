@@ -9,7 +9,7 @@ import beit_jax
 from beit_jax.checkpoints import read, write
 from beit_jax.checkpoints.foreign import processors
 from beit_jax.run import card
-from beit_jax.run.opened import Preprocess
+from beit_jax.run.preprocess import Preprocess
 from tests.agreement import assert_agrees
 from tests.parity import photos
 

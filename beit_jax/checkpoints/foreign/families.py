@@ -20,9 +20,8 @@ from beit_jax.checkpoints.foreign import (
     vqvae,
 )
 from beit_jax.checkpoints.foreign.files import Found
-from beit_jax.checkpoints.foreign.rules import NO_HINTS, Array, Hints, Report, pair
+from beit_jax.checkpoints.foreign.rules import NO_HINTS, Array, Hints, Report
 from beit_jax.checkpoints.steps import Restored
-from beit_jax.models import adapt
 
 FAMILIES = {"beit": beit, "dvae": dvae, "discrete_vae": discrete_vae, "vqvae": vqvae}
 OWN = "beit_jax"  # what the metadata of a file with our own names have
@@ -41,7 +40,7 @@ def restore(
       ValueError: it is of no family, or its names or shapes are not those of one.
     """
     if OWN in found.texts.get("metadata", {}):
-        return adapted(_own(found), hints)
+        return ours(_own(found), hints)
     found = found._replace(state=_without_wrapper(found.state))
     for family in FAMILIES.values():
         if dialect := family.recognise(found.state):
@@ -66,8 +65,7 @@ def restore(
         position={"step": 0},
         card=understood.card,
     )
-    saved, more = _resized(saved, hints.image_size)
-    return saved, report._replace(notes=(*understood.notes, *more))
+    return saved, report._replace(notes=understood.notes)
 
 
 def _unknown(state: Mapping[str, Array]) -> str:
@@ -85,8 +83,8 @@ def _without_wrapper(state: Mapping[str, Array]) -> dict[str, Array]:
     return {name.removeprefix("module."): array for name, array in state.items()}
 
 
-def adapted(saved: Restored, hints: Hints) -> tuple[Restored, Report]:
-    """One of ours, for images of another size if the hints say so.
+def ours(saved: Restored, hints: Hints) -> tuple[Restored, Report]:
+    """One of ours, and all its names.
 
     Raises:
       ValueError: hints about what it knows.
@@ -94,37 +92,7 @@ def adapted(saved: Restored, hints: Hints) -> tuple[Restored, Report]:
     if hints.heads or hints.pixels:
         raise ValueError(f"{saved.path} knows its heads and pixels: no such hints")
     leaves = names.flatten({"params": saved.params, **saved.model_state})
-    saved, notes = _resized(saved, hints.image_size)
-    return saved, Report(sorted(leaves), [], [], notes)
-
-
-def _resized(
-    saved: Restored, asked: int | tuple[int, int] | None
-) -> tuple[Restored, tuple[str, ...]]:
-    """For images of the size asked for: an encoder has its positions resized."""
-    model, encoder = saved.config["model"], saved.params.get("encoder", {})
-    old = pair(model["image_size"])
-    new = old if asked is None else pair(asked)
-    if old == new:
-        return saved, ()
-    if min(new) < 1:
-        raise ValueError(f"image_size={asked} must be pixels, >= 1")
-    size = {"image_size": new[0] if new[0] == new[1] else new}
-    saved = saved._replace(config={**saved.config, "model": {**model, **size}})
-    if "image_size" in saved.card:
-        saved = saved._replace(card={**saved.card, "image_size": list(new)})
-    if "cls_token" not in encoder:
-        return saved, ()
-    patch = encoder["patch_embed"]["proj"]["kernel"].shape[0]
-    if any(side % patch for side in new):
-        raise ValueError(f"image_size={asked} must be a multiple of patch_size={patch}")
-    if model.get("abs_pos_embed") == "sincos":
-        raise ValueError(f"{saved.path} has sin-cos positions, for {old} px only")
-    grids = [(side[0] // patch, side[1] // patch) for side in (old, new)]
-    encoder = adapt.resize_positions(encoder, *grids)
-    texts = ("x".join(map(str, side)) for side in (old, new))
-    note = "positions of {} px resized to those of {} px".format(*texts)
-    return saved._replace(params={**saved.params, "encoder": encoder}), (note,)
+    return saved, Report(sorted(leaves), [], [], ())
 
 
 def _own(found: Found) -> Restored:

@@ -15,6 +15,7 @@ from beit_jax.checkpoints.foreign import beit, beit_names, families, files, rule
 from beit_jax.checkpoints.foreign.rules import Hints
 from beit_jax.checkpoints.names import flatten
 from beit_jax.run import card
+from beit_jax.run.opened import Opened
 from tests.models import official
 from tests.parity.cases import CASES
 from tests.parity.conversions import CROPPING, checkpoint
@@ -271,11 +272,13 @@ def test_what_is_allowed_stays_behind():
 
 def test_positions_are_resized_for_other_images():
     state, meta = states("finetune_v1")
-    saved, report = families.restore(given(state), Hints((96, 96), 4))
+    saved, _ = families.restore(given(state), Hints((96, 96), 4))
+    opened = Opened(saved, image_size=(96, 96))
+    saved = opened.adapted()
     assert saved.config["model"]["image_size"] == 96
     table = saved.params["encoder"]["blocks"]["attn"]["rel_pos_bias"]["table"]
     assert table.shape == (2, 11 * 11 + 3, 4)
-    assert "64x64 px resized to those of 96x96 px" in "".join(report.notes)
+    assert opened.notes == ("positions of 64x64 px resized to those of 96x96 px",)
     # The rows of [CLS] are no offsets.
     np.testing.assert_array_equal(
         table[0, -3:], state["blocks.0.attn.relative_position_bias_table"][-3:]

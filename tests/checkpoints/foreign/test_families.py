@@ -9,7 +9,8 @@ import pytest
 from beit_jax.checkpoints import read, write
 from beit_jax.checkpoints.foreign import families, files
 from beit_jax.checkpoints.foreign.rules import Hints
-from beit_jax.run import card, opened
+from beit_jax.run import card
+from beit_jax.run.opened import Opened
 from tests.parity.cases import CASES
 from tests.parity.conversions import checkpoint
 
@@ -101,13 +102,15 @@ def test_arrays_that_make_no_network_are_refused(tmp_path, name):
 
     with pytest.raises(ValueError, match=r"changed\.safetensors"):
         saved, _ = read.read(changed(tmp_path, cut))
-        opened.network(saved)
+        Opened(saved).network()
 
 
 def test_a_square_of_positions_is_not_taken_for_a_rectangle(tmp_path):
     path = written(tmp_path, "timm", PLAIN)  # 4x4 patches are as many as 2x8
-    saved, report = read.read(path, Hints((16, 64), heads=4))
-    assert "positions of 32x32 px resized to those of 16x64 px" in report.notes
+    saved, _ = read.read(path, Hints((16, 64), heads=4))
+    opened = Opened(saved, image_size=(16, 64))
+    assert opened.notes == ("positions of 32x32 px resized to those of 16x64 px",)
+    saved = opened.adapted()
     assert not np.array_equal(
         saved.params["encoder"]["pos_embed"], PLAIN.params["encoder"]["pos_embed"]
     )
@@ -115,10 +118,12 @@ def test_a_square_of_positions_is_not_taken_for_a_rectangle(tmp_path):
 
 def test_one_of_ours_is_resized_and_knows_the_rest(tmp_path):
     path = written(tmp_path, "safetensors")
-    saved, _ = read.read(path, Hints(image_size=48))
+    opened = Opened(read.restore(path), image_size=48)
+    saved = opened.adapted()
     assert saved.config["model"]["image_size"] == 48
     assert saved.card["image_size"] == [48, 48]
-    opened.network(saved)
+    opened.network()
+    Opened(saved).network()
     with pytest.raises(ValueError, match="knows its heads and pixels"):
         read.read(path, Hints(pixels="imagenet"))
 
