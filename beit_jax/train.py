@@ -3,6 +3,7 @@
 import pathlib
 import sys
 from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from beit_jax.data import pipeline
 from beit_jax.run import card as card_lib
 from beit_jax.run import checks, summary
 from beit_jax.run.alarms import Alarms, of_settings
-from beit_jax.run.evaluator import Evaluator, evaluations
+from beit_jax.run.evaluator import Evaluation, Evaluator, evaluations
 from beit_jax.run.meter import Meter
 from beit_jax.run.state import create
 from beit_jax.run.step import make_update
@@ -26,6 +27,7 @@ from beit_jax.run.stop import Preempted as Preempted  # what `train` raises
 from beit_jax.run.stop import StopSignal
 from beit_jax.run.warm_start import warm_start
 from beit_jax.run.writer import Writer, history, read_last
+from beit_jax.tasks.base import Task
 from beit_jax.tasks.scorers import Means
 
 
@@ -45,22 +47,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
     shard = (jax.process_index(), jax.process_count())
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch_size(config.data.batch_size, mesh, config.optim.accumulate)
-    task = tasks.build(config)
-    stream = pipeline.train_stream(config.data, task.train_spec, config.seed)
-    tests = evaluations(config, task)
-    checks.check_classes(task, stream, *(test.stream for test in tests))
-    steps_per_epoch = stream.info.num_examples / config.data.batch_size
-    plan = Plan.from_config(config, steps_per_epoch)
-    checks.check_best(config.checkpoint.best, task, tests)
-    card = card_lib.of(config, task, stream.info.class_names)
-    position = {
-        "examples": stream.info.num_examples,
-        "digest_of_names_and_labels": stream.info.digest,
-        "frozen": frozen_lib.records(task.frozen),
-    }
-    notes = checks.unused_settings(config, plan, steps_per_epoch, stream.spec)
-    notes += frozen_lib.places(task.frozen)
-    doubts = []
+    task, stream, tests, plan, card, position, notes = assemble(config)
 
     with (
         jax.set_mesh(mesh),
@@ -70,6 +57,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
     ):
         spec = sharding.batch_spec(stream.spec, mesh)
         state, shardings, optimizer = create(task, config, plan, mesh, spec)
+        doubts = of_settings(plan, optimizer)
         # Restored before the warm start: a run that goes on has weights of its own.
         state, told = run.restore(state, shardings, position)
         notes += told
@@ -78,20 +66,21 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
             meter.say(f"{workdir} is complete at step {first}")
             return read_last(workdir, *(f"{test.name}/" for test in tests))
         if first == 0 and config.init_from:
-            state, report, doubts = warm_start(config, task, state)
+            state, report, more = warm_start(config, task, state)
             notes.append(report)
+            doubts = more + doubts
         frozen = jax.device_put(frozen_lib.load(task.frozen), sharding.replicated(mesh))
         update = make_update(task, optimizer, config, shardings, mesh)
-        introduce(meter, config, workdir, (update, state, frozen, spec), notes)
-        # After the restore: a run that is refused leaves no files.
-        stream.ledger.write_to(workdir / f"skipped_{shard[0]}.txt")
-        for test in tests:
-            test.stream.ledger.write_to(workdir / f"skipped_{test.name}_{shard[0]}.txt")
         evaluator = Evaluator(task, mesh, config.seed)
 
+        # After the restore: a run that is refused leaves no files.
         with Writer(workdir, first, enabled=shard[0] == 0) as writer:
+            stream.ledger.write_to(workdir / f"skipped_{shard[0]}.txt")
+            for test in tests:
+                file = workdir / f"skipped_{test.name}_{shard[0]}.txt"
+                test.stream.ledger.write_to(file)
+            introduce((update, state, frozen, spec), config, notes, writer, meter)
             alarms = listen(task, config, plan, workdir)
-            doubts += of_settings(plan, optimizer)
             warn(doubts, first, writer, meter)
             window = []
             meter.speed(first, config.data.batch_size)
@@ -112,23 +101,56 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
                         values["train/skipped"] = len(stream.ledger.sentences)
                     window.clear()
                     tell(task, alarms, values, step, writer, meter)
-                measured = {}
+                measured, scorers = {}, []
                 for test in measuring:
                     found, scorer = evaluator.measure(state, frozen, test, shard)
-                    pictures = evaluator.paint(
-                        state, frozen, test, shard, config.eval.pictures, scorer
-                    )
                     tell(task, alarms, found, step, writer, meter)
-                    writer.pictures(step, pictures, test.prefix)
                     measured |= found
+                    scorers.append(scorer)
                 if saving:
                     at = position | {"step": step}
                     run.save(step, state, at, measured if best else None)
+                # After the save: what cannot be drawn loses no step.
+                for test, scorer in zip(measuring, scorers, strict=True):
+                    at = (state, frozen, test, shard, config.eval.pictures, scorer)
+                    writer.pictures(step, evaluator.paint(*at), test.prefix)
                 if ending:
                     break
     if not done:
         raise Preempted(f"stopped at step {step}; the same command goes on from there")
     return measured
+
+
+class Parts(NamedTuple):
+    """What a config names, built and held against each other."""
+
+    task: Task
+    stream: pipeline.Stream
+    tests: list[Evaluation]
+    plan: Plan
+    card: dict[str, Any]
+    position: dict[str, Any]  # in the data, but for the step
+    notes: list[str]
+
+
+def assemble(config: ConfigDict) -> Parts:
+    """Raises ValueError for what cannot be had, or does not go together."""
+    task = tasks.build(config)
+    stream = pipeline.train_stream(config.data, task.train_spec, config.seed)
+    tests = evaluations(config, task)
+    checks.check_classes(task, stream, *(test.stream for test in tests))
+    steps_per_epoch = stream.info.num_examples / config.data.batch_size
+    plan = Plan.from_config(config, steps_per_epoch)
+    checks.check_best(config.checkpoint.best, task, tests)
+    position = {
+        "examples": stream.info.num_examples,
+        "digest_of_names_and_labels": stream.info.digest,
+        "frozen": frozen_lib.records(task.frozen),
+    }
+    card = card_lib.of(config, task, stream.info.class_names)
+    notes = checks.unused_settings(config, plan, steps_per_epoch, stream.spec)
+    notes += frozen_lib.places(task.frozen)
+    return Parts(task, stream, tests, plan, card, position, notes)
 
 
 def due(step: int, every: int) -> bool:
@@ -173,22 +195,22 @@ def digest(task, window: list, step: int) -> dict[str, float]:
     return {f"train/{name}": value for name, value in scorer.metrics().items()}
 
 
-def introduce(meter: Meter, config: ConfigDict, workdir, call: tuple, notes) -> None:
-    """Tells what is about to run, and keeps its config in the work directory."""
+def introduce(call: tuple, config: ConfigDict, notes, writer, meter: Meter) -> None:
+    """Tells what is about to run, and keeps that and its config with the run."""
     update, state, frozen, spec = call
     images = config.data.batch_size
     step_flops = summary.count_flops(update, state, frozen, spec)
+    flops = {"a training step, per image": step_flops / images}
     meter.say(str(config))
-    meter.say(
-        summary.parameter_table(
-            state.params, {"a training step, per image": step_flops / images}
-        )
-    )
-    meter.say(f"{jax.device_count()} x {jax.devices()[0].device_kind}, {workdir}")
-    for note in notes:
-        meter.say(f"note: {note}")
+    for text in (
+        summary.parameter_table(state.params, flops),
+        f"{jax.device_count()} x {jax.devices()[0].device_kind}, {writer.workdir}",
+        *(f"note: {note}" for note in notes),
+    ):
+        meter.say(text)
+        writer.note(text)
     if jax.process_index() == 0:
-        config_lib.save(config, workdir / "config.json")
+        config_lib.save(config, writer.workdir / "config.json")
 
 
 def main(options) -> None:

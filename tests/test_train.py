@@ -155,6 +155,8 @@ def test_fine_tuning_starts_from_the_averaged_weights(tmp_path, capsys):
     out = capsys.readouterr().out
     assert re.search("WARNING: .*pretrain/checkpoints/6 was trained on pixels of", out)
     note = re.search("note: from .*", out)[0]
+    kept = (tmp_path / "finetune" / "notes.txt").read_text()
+    assert note in kept and "WARNING" in kept and "parameters of" in kept
     taken, fresh, left = note.split("; ")
     assert re.search(r"pretrain/checkpoints/6: took [1-9]\d* parameters", taken)
     assert fresh.startswith("fresh: ") and "head/kernel" in fresh

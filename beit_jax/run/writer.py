@@ -11,26 +11,31 @@ import numpy as np
 import tensorboardX
 from PIL import Image
 
+from beit_jax import __version__
+
 
 class Writer:
-    """Appends to `metrics.jsonl` and to `tensorboard/` in a work directory.
+    """Appends to `metrics.jsonl`, `notes.txt` and `tensorboard/` in a work directory.
 
     Lines are `{"step": 12, "train/loss": 3.4}`. On a restart, lines beyond the restored
-    step are dropped, so that every step is told once.
+    step are dropped, so that every step is told once. Of notes none is dropped, and
+    every start begins with the step from which it goes on.
     """
 
     def __init__(self, workdir: pathlib.Path, first_step: int, enabled: bool = True):
         """Writes nothing unless `enabled` (one host of many is)."""
-        self._enabled = enabled
+        self._enabled, self.workdir = enabled, workdir
         if not enabled:
             return
         self._path = workdir / "metrics.jsonl"
+        self._notes = workdir / "notes.txt"
         self._pictures = workdir / "pictures"
         self._drop_lines_after(first_step)
         self._lines = self._path.open("a")
         self._board = tensorboardX.SummaryWriter(
             str(workdir / "tensorboard"), purge_step=first_step + 1
         )
+        self.note(f"from step {first_step} on, by beit_jax {__version__}")
 
     def __enter__(self) -> "Writer":
         return self
@@ -52,6 +57,13 @@ class Writer:
             return
         self._line({"step": step, "warning": sentence})
         self._board.add_text("warning", sentence, step)
+        self.note(f"step {step}: WARNING: {sentence}")
+
+    def note(self, text: str) -> None:
+        """What a person should find again of what was said on the screen."""
+        if self._enabled:
+            with self._notes.open("a", encoding="utf-8") as file:
+                file.write(text.rstrip() + "\n")
 
     def pictures(
         self, step: int, pictures: Mapping[str, np.ndarray], prefix: str = ""

@@ -59,13 +59,20 @@ def test_a_number_that_json_does_not_know_becomes_null(value, tmp_path):
 def test_a_warning_is_a_line_too(tmp_path):
     with Writer(tmp_path, 0) as writer:
         writer.warning(7, "all is lost")
+        writer.note("many words")
     assert json.loads(lines(tmp_path)[0]) == {"step": 7, "warning": "all is lost"}
+    with Writer(tmp_path, 8):
+        pass
+    start, warning, note, again = (tmp_path / "notes.txt").read_text().splitlines()
+    assert (warning, note) == ("step 7: WARNING: all is lost", "many words")
+    assert start.startswith("from step 0 on") and again.startswith("from step 8 on")
 
 
 def test_a_writer_that_is_not_enabled_writes_nothing(tmp_path):
     with Writer(tmp_path, 0, enabled=False) as writer:
         writer.scalars(1, {"a": 1.0})
         writer.warning(1, "hush")
+        writer.note("hush")
         writer.pictures(1, {"p": np.zeros((1, 4, 4, 3), np.uint8)})
     assert list(tmp_path.iterdir()) == []
 
