@@ -12,7 +12,7 @@ Batch = dict[str, np.ndarray]
 MEMORY_BYTES = 2**28  # what may be kept in memory
 
 
-class Frozen:
+class Kept:
     """A pass of batches of one form; the second pass reads what the first one made."""
 
     def __init__(

@@ -22,7 +22,7 @@ import tensorflow as tf
 from beit_jax.data import sources
 from beit_jax.data.annotations import stored_fields
 from beit_jax.data.batches import Batch, Batches, Shard, Spec, train_only
-from beit_jax.data.kept import Frozen
+from beit_jax.data.kept import Kept
 from beit_jax.data.ledger import Ledger
 
 
@@ -109,12 +109,12 @@ class EvalStream(_Stream):
     `data.eval_cache`.
     """
 
-    _kept: dict[Shard, Frozen] = field(default_factory=dict)
+    _kept: dict[Shard, Kept] = field(default_factory=dict)
 
     def batches(self, shard: Shard = (0, 1)) -> Iterator[Batch]:
         """This host's slice of every batch; all hosts get equally many."""
         if shard not in self._kept:
-            self._kept[shard] = self._frozen(shard)
+            self._kept[shard] = self._kept_pass(shard)
         return self._kept[shard].batches()
 
     def _content(self) -> int:
@@ -130,7 +130,7 @@ class EvalStream(_Stream):
             crcs = list(threads.map(one, range(self.info.num_examples)))
         return zlib.crc32(np.array(crcs, np.uint32).tobytes())
 
-    def _frozen(self, shard: Shard) -> Frozen:
+    def _kept_pass(self, shard: Shard) -> Kept:
         plan = self.plan
         config = dict(plan.config)
         folder = config.pop("eval_cache", "")
@@ -148,7 +148,7 @@ class EvalStream(_Stream):
             key: ((shape[0] // shard[1], *shape[1:]), dtype)
             for key, (shape, dtype) in self.spec.items()
         }
-        return Frozen(
+        return Kept(
             lambda: plan.iterate(tf.data.Dataset.range(self.steps_per_epoch), shard),
             spec,
             self.steps_per_epoch,
