@@ -48,6 +48,7 @@ RANGES = {
     "optim.clip_norm": (0, INF),
     "optim.layer_decay": (0.1, 1),  # 0.1**41 is not yet 0 in float32
     "optim.accumulate": (1, INF),
+    "optim.max_left_out": (0, INF),
     "optim.ema_decay": (0, 1),
     "optim.freeze_blocks": (0, INF),
     "log.every_steps": (0, INF),
@@ -125,6 +126,8 @@ def defaults() -> ConfigDict:
                 "clip_norm": 3.0,  # 0: off
                 "layer_decay": 1.0,
                 "accumulate": 1,
+                # steps in a row that may be left out, not being finite; 0: none
+                "max_left_out": 0,
                 "ema_decay": 0.0,  # 0: no average of the weights
                 "freeze": "",  # parameters that do not train: path prefixes, "a,b/c"
                 "freeze_blocks": 0,  # nor do so many first blocks and the embeddings

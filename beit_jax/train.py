@@ -3,32 +3,28 @@
 import pathlib
 import sys
 from collections.abc import Iterable
-from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from beit_jax import command, sharding, tasks
+from beit_jax import command, sharding
 from beit_jax import config as config_lib
 from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.checkpoints.keeper import Checkpointer
 from beit_jax.config import Plan
-from beit_jax.data import pipeline
-from beit_jax.run import card as card_lib
-from beit_jax.run import checks, summary
+from beit_jax.run import summary
 from beit_jax.run.alarms import Alarms, of_settings
-from beit_jax.run.evaluator import Evaluation, Evaluator, evaluations
+from beit_jax.run.evaluator import Evaluator
+from beit_jax.run.finite import Finite
 from beit_jax.run.meter import Meter
+from beit_jax.run.parts import assemble
 from beit_jax.run.state import create
 from beit_jax.run.step import make_update
 from beit_jax.run.stop import Preempted as Preempted  # what `train` raises
 from beit_jax.run.stop import StopSignal
 from beit_jax.run.warm_start import warm_start
 from beit_jax.run.writer import Writer, history, read_last
-from beit_jax.tasks.base import Task
-from beit_jax.tasks.scorers import Means
 
 
 def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) -> dict:
@@ -40,7 +36,8 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
     Raises:
       ValueError: a config, a checkpoint or data that cannot be used.
       Preempted: SIGTERM or SIGINT came; all steps done are saved.
-      FloatingPointError: a loss was not finite; no checkpoint holds that step.
+      FloatingPointError: a loss or gradients were not finite; no checkpoint holds
+        that step.
     """
     config_lib.check(config)
     workdir = pathlib.Path(workdir).expanduser().resolve()
@@ -82,7 +79,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
             introduce((update, state, frozen, spec), config, notes, writer, meter)
             alarms = listen(task, config, plan, workdir)
             warn(doubts, first, writer, meter)
-            window = []
+            window, finite = [], Finite(config.optim.max_left_out, stream, workdir)
             meter.speed(first, config.data.batch_size)
             for step, batch in enumerate(stream.batches(first, shard), first + 1):
                 state, sums = update(state, frozen, sharding.put_batch(batch, mesh))
@@ -95,7 +92,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
                 saving = ending or best or due(step, plan.save)
                 if saving or due(step, plan.log):
                     # Before a save: a step whose loss is not finite is never saved.
-                    values = digest(task, window, step)
+                    values = digest(task, window, step, finite)
                     values |= meter.speed(step, config.data.batch_size)
                     if stream.ledger.sentences:
                         values["train/skipped"] = len(stream.ledger.sentences)
@@ -119,38 +116,6 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
     if not done:
         raise Preempted(f"stopped at step {step}; the same command goes on from there")
     return measured
-
-
-class Parts(NamedTuple):
-    """What a config names, built and held against each other."""
-
-    task: Task
-    stream: pipeline.Stream
-    tests: list[Evaluation]
-    plan: Plan
-    card: dict[str, Any]
-    position: dict[str, Any]  # in the data, but for the step
-    notes: list[str]
-
-
-def assemble(config: ConfigDict) -> Parts:
-    """Raises ValueError for what cannot be had, or does not go together."""
-    task = tasks.build(config)
-    stream = pipeline.train_stream(config.data, task.train_spec, config.seed)
-    tests = evaluations(config, task)
-    checks.check_classes(task, stream, *(test.stream for test in tests))
-    steps_per_epoch = stream.info.num_examples / config.data.batch_size
-    plan = Plan.from_config(config, steps_per_epoch)
-    checks.check_best(config.checkpoint.best, task, tests)
-    position = {
-        "examples": stream.info.num_examples,
-        "digest_of_names_and_labels": stream.info.digest,
-        "frozen": frozen_lib.records(task.frozen),
-    }
-    card = card_lib.of(config, task, stream.info.class_names)
-    notes = checks.unused_settings(config, plan, steps_per_epoch, stream.spec)
-    notes += frozen_lib.places(task.frozen)
-    return Parts(task, stream, tests, plan, card, position, notes)
 
 
 def due(step: int, every: int) -> bool:
@@ -178,21 +143,24 @@ def warn(sentences: Iterable[str], step: int, writer, meter) -> None:
         meter.say(f"WARNING: {sentence}")
 
 
-def digest(task, window: list, step: int) -> dict[str, float]:
-    """The metrics of the steps in `window`, `step` being the last of them."""
+def digest(task, window: list, step: int, finite: Finite) -> dict[str, float]:
+    """The metrics of the steps in `window`, `step` being the last of them.
+
+    Raises:
+      FloatingPointError: steps that were not finite, more than may be left out.
+    """
     window, scorer = jax.device_get(window), task.train_scorer()
-    for at, sums in enumerate(window, step - len(window) + 1):
-        # The loss tells of the weights before the step, the update of those after it.
-        one = Means()
-        one.add({name: sums[name] for name in ("loss", "update_norm")})
-        for name, value in one.metrics().items():
-            if not np.isfinite(value):
-                raise FloatingPointError(
-                    f"{name} is {value} at step {at}; no checkpoint holds that "
-                    "step. Lower optim.lr, set optim.clip_norm, or use dtype=float32"
-                )
+    taken = [
+        sums
+        for at, sums in enumerate(window, step - len(window) + 1)
+        if finite(sums, at)
+    ]
+    for sums in taken:
         scorer.add(sums)
-    return {f"train/{name}": value for name, value in scorer.metrics().items()}
+    values = scorer.metrics() if taken else {}
+    if len(taken) < len(window):
+        values["steps_left_out"] = len(window) - len(taken)
+    return {f"train/{name}": value for name, value in values.items()}
 
 
 def introduce(call: tuple, config: ConfigDict, notes, writer, meter: Meter) -> None:

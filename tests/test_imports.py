@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = "beit_jax"
 
 # What helps everywhere and knows nothing of the rest.
-LEAVES = {"lookup"}
+LEAVES = {"lookup", "__version__"}
 SHARDED = {"sharding.partitioned", "sharding.constrain"}
 COMMAND = {"run", "command", "config", "tasks", "sharding", "lookup"}
 # Room of the house -> what its modules may import of beit_jax, besides LEAVES. A name
@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "train": {*COMMAND, "checkpoints", "data.pipeline"},
     "evaluate": {*COMMAND, "checkpoints", "data.pipeline"},
     "predict": {*COMMAND, "checkpoints", "data.pipeline", "data.sources"},
+    "replay": {*COMMAND, "checkpoints"},
     "knn": {*COMMAND, "checkpoints", "charts", "targets.tokens.UNTRAINED"},
     "curves": {"charts", "command", "run.writer"},
     "check_data": {"command", "config", "tasks", "data", "models.pixels"},

@@ -29,6 +29,7 @@ FREE_TO_CHANGE = (
     "data.decoded_cache_gib",
     "data.on_bad",  # after a run has died of a file
     "data.max_bad",
+    "optim.max_left_out",  # and of a number that was not finite
 )
 # These change the schedule from the restart on: allowed, but said aloud.
 LENGTH = ("steps", "epochs")

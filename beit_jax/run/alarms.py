@@ -27,6 +27,10 @@ FADED = 0.01  # of optim.lr: a rate that shall do no more
 USUAL = 20  # reports, whose median is usual
 FEWEST = 5  # reports that can tell what is
 UNTOLD = {"clipped": math.nan, "parameter_norm": math.nan}  # by earlier versions
+NOT_A_NUMBER = (
+    "it is not a number, so that no metric of this evaluation says anything; see by "
+    "python -m beit_jax.check_data whether the data are whole, or use dtype=float32"
+)
 SETTLED = 0.2  # of a run: what has not shown by then will not show by itself
 
 
@@ -118,7 +122,11 @@ class Alarms:
         """
         split = next(iter(values)).split("/")[0]
         plain = {name.split("/", 1)[1]: value for name, value in values.items()}
+        if split == "train" and "loss" not in plain:  # all steps were left out
+            return []
         found = self._task.warnings(plain, step / self._plan.total)
+        if math.isnan(plain.get("loss", 0.0)):
+            found = found | {"loss": NOT_A_NUMBER}
         if split == "train":
             found = found | dict(self._of_training(plain, step))
         told = self._told.get(split, set())

@@ -13,10 +13,12 @@ from ml_collections import ConfigDict
 from beit_jax import sharding
 from beit_jax.optim import layers
 from beit_jax.optim.optimizers import Optimizer
+from beit_jax.run.finite import guarded
 from beit_jax.run.state import TrainState, key_shape
 from beit_jax.tasks.base import Aux, Context
 
 Tree = Any
+Gradients = Callable[[TrainState, Tree, Tree, jax.Array], tuple[Tree, Aux]]
 Loss = Callable[[Tree, Tree, Context], tuple[jax.Array, Aux]]  # of params and a batch
 
 
@@ -29,18 +31,14 @@ def make_update(
 ) -> "Update":
     """The compiled step: (state, frozen, global batch) -> (next state, metric sums).
 
-    The given state's buffers are reused for the next one.
+    The given state's buffers are reused for the next one. A step whose loss or
+    gradients are not finite changes nothing but its number.
     """
     settings = config.optim
+    gradients = make_gradients(task, optimizer, settings.accumulate)
 
     def update(state: TrainState, frozen: Tree, batch: Tree, key):
-        rng = jax.random.fold_in(key, state.step)
-        ctx = Context(state.step, rng, state.model_state, frozen, state.ema)
-
-        def loss(params, batch, ctx):
-            return task.train_loss(layers.hold(params, optimizer.scales), batch, ctx)
-
-        grads, aux = accumulated(loss, settings.accumulate, state.params, batch, ctx)
+        grads, aux = gradients(state, frozen, batch, key)
         updates, opt_state = optimizer.tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
@@ -49,6 +47,8 @@ def make_update(
             share = 1 - settings.ema_decay
             ema = jax.tree.map(lambda old, new: old + share * (new - old), ema, params)
         norm = optax.global_norm(grads)
+        loss_sum, count = aux.metrics["loss"]
+        finite = jnp.isfinite(loss_sum) & jnp.isfinite(count) & jnp.isfinite(norm)
         metrics = aux.metrics | {
             "grad_norm": (norm, 1.0),
             "parameter_norm": (optax.global_norm(state.params), 1.0),
@@ -59,12 +59,27 @@ def make_update(
         if settings.clip_norm:
             metrics["clipped"] = (norm > settings.clip_norm, 1.0)
         after = TrainState(state.step + 1, params, opt_state, aux.model_state, ema)
-        return after, metrics
+        return guarded(finite, after, state), metrics
 
     everywhere = sharding.replicated(mesh)
     step = jax.jit(update, donate_argnums=0, out_shardings=(shardings, everywhere))
     # An argument, not a constant: other seeds find the program in XLA's cache.
     return Update(step, config.seed)
+
+
+def make_gradients(task, optimizer: Optimizer, accumulate: int) -> Gradients:
+    """(state, frozen, batch, the run's key) -> the gradients of a step, and what came
+    with them."""
+
+    def loss(params, batch, ctx):
+        return task.train_loss(layers.hold(params, optimizer.scales), batch, ctx)
+
+    def gradients(state: TrainState, frozen: Tree, batch: Tree, key):
+        rng = jax.random.fold_in(key, state.step)
+        ctx = Context(state.step, rng, state.model_state, frozen, state.ema)
+        return accumulated(loss, accumulate, state.params, batch, ctx)
+
+    return gradients
 
 
 class Update:

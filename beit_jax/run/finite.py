@@ -1,0 +1,88 @@
+"""Steps whose loss or gradients are not finite: never taken, counted, and told."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from beit_jax.data.pipeline import Stream
+from beit_jax.run.state import TrainState
+
+WATCHED = ("loss", "grad_norm", "update_norm")
+FAILED = "failed_step_{:07d}.json"  # in the work directory
+
+
+def guarded(finite: jax.Array, after: TrainState, before: TrainState) -> TrainState:
+    """`after` where `finite` () says so, else `before`; step and schedules go on.
+
+    A step that is left out moves neither parameters nor moments nor what a model
+    carries; the rate of the next one is that of its number all the same.
+    """
+
+    def chosen(new, old):
+        if _counts(new):
+            return new
+        return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+
+    kept = jax.tree.map(chosen, after, before, is_leaf=_counts)
+    return kept.replace(step=after.step)
+
+
+def _counts(leaf: Any) -> bool:
+    """Whether it is the state of a schedule, which is a count of steps and no more."""
+    return getattr(leaf, "_fields", ()) == ("count",)
+
+
+class Finite:
+    """Looks through the steps of each report, and ends a run with too many bad ones.
+
+    Args:
+      allowed: steps in a row that may be left out; 0: none.
+      stream: the run's, to name the examples of a step.
+      workdir: where FAILED goes, which `beit_jax.replay` reads.
+    """
+
+    def __init__(self, allowed: int, stream: Stream, workdir: pathlib.Path):
+        self._allowed, self._stream, self._workdir = allowed, stream, workdir
+        self._in_a_row = 0
+
+    def __call__(self, sums: Mapping[str, tuple], step: int) -> bool:
+        """Whether the step was taken.
+
+        Raises:
+          FloatingPointError: it was not, and is one too many; or its update was not
+            finite, which its gradients did not tell.
+        """
+        values = {name: float(np.divide(*sums[name])) for name in WATCHED}
+        bad = [name for name, value in values.items() if not np.isfinite(value)]
+        self._in_a_row = self._in_a_row + 1 if bad else 0
+        if not bad:
+            return True
+        if self._in_a_row <= self._allowed and bad != ["update_norm"]:
+            return False
+        raise FloatingPointError(self._failed(step, bad[0], values))
+
+    def _failed(self, step: int, name: str, values: Mapping[str, float]) -> str:
+        """Writes down which step it was, and says what to do."""
+        index = self._stream.index(step - 1)
+        describe = self._stream.plan.source.describe
+        bundle = {
+            "step": step,
+            **{name: str(value) for name, value in values.items()},
+            "seed": self._stream.plan.seed,
+            "examples": [[int(i), describe(int(i))] for i in index],
+        }
+        if jax.process_index() == 0:
+            file = self._workdir / FAILED.format(step)
+            file.write_text(json.dumps(bundle, indent=1, ensure_ascii=False) + "\n")
+        row = f", the {self._in_a_row}th in a row" if self._allowed else ""
+        return (
+            f"{name} is {values[name]} at step {step}{row}; no checkpoint holds that "
+            f"step. See by python -m beit_jax.replay --workdir {self._workdir} what in "
+            "it is not finite. Lower optim.lr, set optim.clip_norm, use dtype=float32, "
+            "or let such steps be left out by optim.max_left_out"
+        )
