@@ -28,7 +28,7 @@ def run(workdir, **changes):
     return train(config, workdir, quiet=True)
 
 
-@pytest.mark.parametrize("step", range(1, 7))
+@pytest.mark.parametrize("step", [1, 4, 6])
 def test_a_bad_step_is_left_out_and_counted(step, tmp_path, before_step):
     """Its neighbours are taken: the run is that of the other batches."""
     before_step(step, spoil([0]))

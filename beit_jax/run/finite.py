@@ -8,33 +8,50 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from beit_jax.data.pipeline import Stream
 from beit_jax.run.state import TrainState
+
+Tree = Any
 
 WATCHED = ("loss", "grad_norm", "update_norm")
 FAILED = "failed_step_{:07d}.json"  # in the work directory
 
 
-def guarded(finite: jax.Array, after: TrainState, before: TrainState) -> TrainState:
-    """`after` where `finite` () says so, else `before`; step and schedules go on.
+def move_if(
+    finite: jax.Array, tx: optax.GradientTransformation, grads: Tree, state: TrainState
+) -> tuple[Tree, Tree, jax.Array]:
+    """Parameters and the optimizer's state after a step, and the norm of its update.
 
-    A step that is left out moves neither parameters nor moments nor what a model
-    carries; the rate of the next one is that of its number all the same.
+    Where `finite` () says no, they are those before, and the norm is not a number. But
+    schedules go on: the rate of the next step is that of its number.
     """
 
-    def chosen(new, old):
-        if _counts(new):
-            return new
-        return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+    def move(params, opt_state):
+        updates, opt_state = tx.update(grads, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        return params, opt_state, optax.global_norm(updates)
 
-    kept = jax.tree.map(chosen, after, before, is_leaf=_counts)
-    return kept.replace(step=after.step)
+    def rest(params, opt_state):
+        counted = jax.tree.map(
+            lambda leaf: _counted(leaf) if _counts(leaf) else leaf,
+            opt_state,
+            is_leaf=_counts,
+        )
+        return params, counted, jnp.array(jnp.nan, jnp.float32)
+
+    # A condition, not a choice of each number: that would hold every moment twice.
+    return jax.lax.cond(finite, move, rest, state.params, state.opt_state)
 
 
 def _counts(leaf: Any) -> bool:
     """Whether it is the state of a schedule, which is a count of steps and no more."""
     return getattr(leaf, "_fields", ()) == ("count",)
+
+
+def _counted(leaf: Any) -> Any:
+    return jax.tree.map(optax.safe_increment, leaf)
 
 
 class Finite:

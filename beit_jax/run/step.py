@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from beit_jax import sharding
 from beit_jax.optim import layers
 from beit_jax.optim.optimizers import Optimizer
-from beit_jax.run.finite import guarded
+from beit_jax.run.finite import move_if
 from beit_jax.run.state import TrainState, key_shape
 from beit_jax.tasks.base import Aux, Context
 
@@ -39,27 +39,29 @@ def make_update(
 
     def update(state: TrainState, frozen: Tree, batch: Tree, key):
         grads, aux = gradients(state, frozen, batch, key)
-        updates, opt_state = optimizer.tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        norm = optax.global_norm(grads)
+        finite = jnp.isfinite(jnp.stack([*aux.metrics["loss"], norm])).all()
+        params, opt_state, moved = move_if(finite, optimizer.tx, grads, state)
         ema = state.ema
         if ema is not None:
             # So written, the average of a parameter that rests is that parameter.
-            share = 1 - settings.ema_decay
+            share = jnp.where(finite, 1 - settings.ema_decay, 0.0)
             ema = jax.tree.map(lambda old, new: old + share * (new - old), ema, params)
-        norm = optax.global_norm(grads)
-        loss_sum, count = aux.metrics["loss"]
-        finite = jnp.isfinite(loss_sum) & jnp.isfinite(count) & jnp.isfinite(norm)
+        model_state = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old),
+            aux.model_state,
+            state.model_state,
+        )
         metrics = aux.metrics | {
             "grad_norm": (norm, 1.0),
             "parameter_norm": (optax.global_norm(state.params), 1.0),
-            "update_norm": (optax.global_norm(updates), 1.0),
+            "update_norm": (moved, 1.0),
         }
         for name, value in optimizer.scheduled(state.step).items():
             metrics[name] = (value, 1.0)
         if settings.clip_norm:
             metrics["clipped"] = (norm > settings.clip_norm, 1.0)
-        after = TrainState(state.step + 1, params, opt_state, aux.model_state, ema)
-        return guarded(finite, after, state), metrics
+        return TrainState(state.step + 1, params, opt_state, model_state, ema), metrics
 
     everywhere = sharding.replicated(mesh)
     step = jax.jit(update, donate_argnums=0, out_shardings=(shardings, everywhere))
