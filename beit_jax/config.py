@@ -50,6 +50,7 @@ RANGES = {
     "optim.accumulate": (1, INF),
     "optim.max_left_out": (0, INF),
     "optim.ema_decay": (0, 1),
+    "optim.ema_decay_end": (0, 1),
     "optim.freeze_blocks": (0, INF),
     "log.every_steps": (0, INF),
     "eval.every_steps": (0, INF),
@@ -129,6 +130,8 @@ def defaults() -> ConfigDict:
                 # steps in a row that may be left out, not being finite; 0: none
                 "max_left_out": 0,
                 "ema_decay": 0.0,  # 0: no average of the weights
+                # where a cosine takes it by the end of the run; not set: constant
+                "ema_decay_end": config_dict.placeholder(float),
                 "freeze": "",  # parameters that do not train: path prefixes, "a,b/c"
                 "freeze_blocks": 0,  # nor do so many first blocks and the embeddings
                 # settings of some parameters: {NAME: {"prefix": "a,b/c", "lr": ...}}

@@ -15,6 +15,7 @@ from beit_jax.checkpoints.keeper import Checkpointer
 from beit_jax.config import Plan
 from beit_jax.run import summary
 from beit_jax.run.alarms import Alarms, of_settings
+from beit_jax.run.clock import Clock
 from beit_jax.run.evaluator import Evaluator
 from beit_jax.run.finite import Finite
 from beit_jax.run.meter import Meter
@@ -39,6 +40,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
       FloatingPointError: a loss or gradients were not finite; no checkpoint holds
         that step.
     """
+    clock = Clock()
     config_lib.check(config)
     workdir = pathlib.Path(workdir).expanduser().resolve()
     shard = (jax.process_index(), jax.process_count())
@@ -72,17 +74,17 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
 
         # After the restore: a run that is refused leaves no files.
         with Writer(workdir, first, enabled=shard[0] == 0) as writer:
-            stream.ledger.write_to(workdir / f"skipped_{shard[0]}.txt")
-            for test in tests:
-                file = workdir / f"skipped_{test.name}_{shard[0]}.txt"
-                test.stream.ledger.write_to(file)
+            list_skipped(workdir, shard[0], stream, tests)
             introduce((update, state, frozen, spec), config, notes, writer, meter)
             alarms = listen(task, config, plan, workdir)
             warn(doubts, first, writer, meter)
             window, finite = [], Finite(config.optim.max_left_out, stream, workdir)
             meter.speed(first, config.data.batch_size)
+            clock.lap("start")
             for step, batch in enumerate(stream.batches(first, shard), first + 1):
+                clock.lap("data")
                 state, sums = update(state, frozen, sharding.put_batch(batch, mesh))
+                clock.lap("step" if step > first + 1 else "compile")
                 window.append(sums)
                 done = step == plan.total
                 ending = done or stop.requested(step)
@@ -98,21 +100,27 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
                         values["train/skipped"] = len(stream.ledger.sentences)
                     window.clear()
                     tell(task, alarms, values, step, writer, meter)
+                    clock.lap("step")
+                    writer.scalars(step, clock.told())
                 measured, scorers = {}, []
                 for test in measuring:
                     found, scorer = evaluator.measure(state, frozen, test, shard)
                     tell(task, alarms, found, step, writer, meter)
                     measured |= found
                     scorers.append(scorer)
+                clock.lap("evaluation")
                 if saving:
                     at = position | {"step": step}
                     run.save(step, state, at, measured if best else None)
+                    clock.lap("saving")
                 # After the save: what cannot be drawn loses no step.
                 for test, scorer in zip(measuring, scorers, strict=True):
                     at = (state, frozen, test, shard, config.eval.pictures, scorer)
                     writer.pictures(step, evaluator.paint(*at), test.prefix)
+                    clock.lap("evaluation")
                 if ending:
                     break
+            writer.scalars(step, clock.told())
     if not done:
         raise Preempted(f"stopped at step {step}; the same command goes on from there")
     return measured
@@ -120,6 +128,13 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
 
 def due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
+
+
+def list_skipped(workdir: pathlib.Path, host: int, stream, tests) -> None:
+    """Has every file that cannot be used named in the work directory."""
+    stream.ledger.write_to(workdir / f"skipped_{host}.txt")
+    for test in tests:
+        test.stream.ledger.write_to(workdir / f"skipped_{test.name}_{host}.txt")
 
 
 def listen(task, config: ConfigDict, plan: Plan, workdir: pathlib.Path) -> Alarms:

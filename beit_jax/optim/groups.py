@@ -66,7 +66,7 @@ def make(
             where,
             settings,
             schedules.make(settings.schedule, plan, *rates),
-            schedules.weight_decay(plan, *decays),
+            schedules.over_the_run(plan, *decays),
             **{key: _own(tree, labels, name) for key, tree in trees.items()},
         )
 

@@ -13,7 +13,7 @@ from beit_jax.lookup import lookup
 from beit_jax.optim import groups as groups_lib
 from beit_jax.optim import layers as layers_lib
 from beit_jax.optim.groups import Group
-from beit_jax.optim.schedules import Rate
+from beit_jax.optim.schedules import Rate, over_the_run
 
 Tree = Any
 
@@ -115,11 +115,20 @@ class Optimizer(NamedTuple):
       tx: makes updates of gradients.
       scales: the factor on each parameter's learning rate, 0 where it is frozen.
       groups: name -> parameters with settings of their own; all others are REST.
+      ema_share: of new parameters in their running average, 1 - `optim.ema_decay`; may
+        follow a schedule.
     """
 
     tx: optax.GradientTransformation
     scales: Tree
     groups: dict[str, Group]
+    ema_share: float | Rate = 1.0
+
+    def average(self, ema: Tree, params: Tree, step: jax.Array) -> Tree:
+        """The running average after a step, which has made `params`."""
+        share = self.ema_share(step) if callable(self.ema_share) else self.ema_share
+        # So written, the average of a parameter that rests is that parameter.
+        return jax.tree.map(lambda old, new: old + share * (new - old), ema, params)
 
     @property
     def rate(self) -> Rate:
@@ -134,6 +143,8 @@ class Optimizer(NamedTuple):
             told[f"learning_rate{end}"] = group.rate(step)
             if callable(group.decay):
                 told[f"weight_decay{end}"] = group.decay(step)
+        if callable(self.ema_share):
+            told["ema_decay"] = 1 - self.ema_share(step)
         return told
 
 
@@ -161,4 +172,15 @@ def make(config: ConfigDict, plan: Plan, params: Tree, layers: Tree) -> Optimize
         steps.append(optax.partition(chains, labels))
     else:  # flat, as the states of all runs have been
         steps += moves[groups_lib.REST]
-    return Optimizer(optax.chain(*steps), scales, groups)
+    return Optimizer(optax.chain(*steps), scales, groups, _ema_share(config, plan))
+
+
+def _ema_share(config: ConfigDict, plan: Plan) -> float | Rate:
+    first, last = config.ema_decay, config.ema_decay_end
+    if first == 1 or (last is not None and not first):
+        raise ValueError(
+            f"optim.ema_decay={first:g} must be below 1, with which the average would "
+            "stay what it is, and above 0 where there is an optim.ema_decay_end"
+        )
+    # Not 1 - decay of a step: near 1, float32 would round the share away.
+    return over_the_run(plan, 1 - first, None if last is None else 1 - last)

@@ -98,10 +98,11 @@ def make(
     return rate
 
 
-def weight_decay(plan: Plan, first: float, last: float | None) -> float | Rate:
+def over_the_run(plan: Plan, first: float, last: float | None) -> float | Rate:
     """A constant or, with a `last`, a cosine over the whole run without warm-up.
 
-    The latter is `--weight_decay_end` of the official code.
+    The latter is `--weight_decay_end` of BEiT's official code, and how DINO's takes the
+    momentum of its teacher to 1.
     """
     if last is None:
         return first

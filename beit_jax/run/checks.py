@@ -58,7 +58,7 @@ def metric_names(task, evaluations: Sequence[Evaluation]) -> list[str]:
     step = jax.ShapeDtypeStruct((), jnp.int32)
 
     def sums(params, batch, model_state, frozen, step):
-        ctx = Context(step, jax.random.key(0), model_state, frozen)
+        ctx = Context(step, jax.random.key(0), model_state, frozen, params)
         return task.eval_step(params, batch, ctx)
 
     shapes = jax.eval_shape(

@@ -96,8 +96,9 @@ def compiled(
 
     def call(state: TrainState, frozen: Tree, batch: Tree, key):
         rng = jax.random.fold_in(key, state.step)
-        ctx = Context(state.step, rng, state.model_state, frozen)
-        return method(state.eval_params, batch, ctx)
+        params = state.eval_params
+        ctx = Context(state.step, rng, state.model_state, frozen, params)
+        return method(params, batch, ctx)
 
     step = jax.jit(call, out_shardings=sharding.replicated(mesh))
     key = jax.random.key(seed)

@@ -44,13 +44,10 @@ def make_update(
         params, opt_state, moved = move_if(finite, optimizer.tx, grads, state)
         ema = state.ema
         if ema is not None:
-            # So written, the average of a parameter that rests is that parameter.
-            share = jnp.where(finite, 1 - settings.ema_decay, 0.0)
-            ema = jax.tree.map(lambda old, new: old + share * (new - old), ema, params)
-        model_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old),
-            aux.model_state,
-            state.model_state,
+            ema = optimizer.average(ema, params, state.step)
+        carried = (ema, aux.model_state), (state.ema, state.model_state)
+        ema, model_state = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old), *carried
         )
         metrics = aux.metrics | {
             "grad_norm": (norm, 1.0),

@@ -27,7 +27,8 @@ class Context(NamedTuple):
     rng: Array  # already folded with step
     model_state: Tree  # mutable collections; {} for most
     frozen: Mapping[str, Tree]  # weights of the task's frozen networks: arguments
-    ema: Tree | None = None  # averaged parameters, of a run that keeps them
+    # Averaged parameters, of a run that keeps them; in an evaluation the ones measured.
+    ema: Tree | None = None
 
 
 class Aux(NamedTuple):

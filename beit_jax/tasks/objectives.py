@@ -1,4 +1,18 @@
-"""What an image tokenizer minimises, for each kind of tokenizer."""
+"""What an image tokenizer minimises. A new objective is a line in OBJECTIVES.
+
+Each is made of the model, the pixel space of its images and the rest of its section
+`task.objective`, and has
+
+  paints    whether its outcomes have a reconstruction
+  frozen    name -> networks that it uses and never trains; see checkpoints/frozen.py
+  way_out   what to change when the codebook collapses, in words
+  objective(variables, image, weight, ctx, train) -> Outcome
+            variables   {"params": ..., and mutable collections}
+            image       (B, H, W, 3) float
+            weight      (B,) 0 or 1; nothing is learnt from images of weight 0
+            ctx         see tasks/base.py
+            train       whether it is a step of training, not of an evaluation
+"""
 
 from typing import NamedTuple
 
@@ -9,13 +23,13 @@ from beit_jax.models.dvae import DVAE, logit_laplace_nll
 from beit_jax.models.gumbel import cosine_anneal, kl_to_uniform
 from beit_jax.models.pixels import PIXEL_SPACES, PixelSpace
 from beit_jax.models.vqvae import VQVAE
-from beit_jax.tasks.base import Array, Tree
+from beit_jax.tasks.base import Array, Context, Tree
 
 
 class Outcome(NamedTuple):
     """What a tokenizer made of (B, H, W, 3) images."""
 
-    reconstruction: Array  # (B, H, W, 3) float32, in the pixel space of the images
+    reconstruction: Array | None  # (B, H, W, 3) float32, in the images' pixel space
     ids: Array  # (B, h, w) int32
     terms: dict[str, Array]  # name -> (B,) float32; "loss" is what is minimised
     model_state: Tree
@@ -29,6 +43,8 @@ def _mean(x: Array) -> Array:
 class VectorQuantization:
     """Mean squared error of pixels plus the quantizer's loss (VQ-VAE, eq. 3)."""
 
+    paints, frozen = True, {}
+
     def __init__(self, model: VQVAE):
         self._model = model
         change = "raise model.restart_below"
@@ -37,25 +53,16 @@ class VectorQuantization:
         self.way_out = f"{change}, or lower model.vocab or optim.lr"
 
     def __call__(
-        self, variables: Tree, image: Array, weight: Array, step: Array, rng
+        self, variables: Tree, image: Array, weight: Array, ctx: Context, train: bool
     ) -> Outcome:
-        """As every objective.
-
-        Args:
-          variables: {"params": ..., and mutable collections}.
-          image: (B, H, W, 3) float.
-          weight: (B,) 0 or 1; nothing is learnt from images of weight 0.
-          step: optimizer steps done.
-          rng: of a training step; None in an evaluation.
-        """
         collections = [name for name in variables if name != "params"]
         output, model_state = self._model.apply(
             variables,
             image,
-            train=rng is not None,
+            train=train,
             weight=weight,
-            mutable=collections if rng is not None else [],
-            rngs=None if rng is None else {"codebook": rng},
+            mutable=collections if train else [],
+            rngs={"codebook": ctx.rng} if train else None,
         )
         distance = output.quantized.loss
         error = _mean(jnp.square(output.reconstruction - image))
@@ -84,6 +91,7 @@ class Relaxation:
         gradients.
     """
 
+    paints, frozen = True, {}
     way_out = (
         "lower task.objective.kl_weight or raise its kl_steps, or let the temperature "
         "fall more slowly"
@@ -127,16 +135,16 @@ class Relaxation:
         self._kl = 0.0, kl_weight, kl_steps
 
     def __call__(
-        self, variables: Tree, image: Array, weight: Array, step: Array, rng
+        self, variables: Tree, image: Array, weight: Array, ctx: Context, train: bool
     ) -> Outcome:
         temperature = rngs = None
-        if rng is not None:
-            temperature = cosine_anneal(step, *self._temperatures)
-            rngs = {"gumbel": rng}
+        if train:
+            temperature = cosine_anneal(ctx.step, *self._temperatures)
+            rngs = {"gumbel": ctx.rng}
         output = self._model.apply(variables, image, temperature, self._hard, rngs=rngs)
         kl = _mean(kl_to_uniform(output.logits))
         error = _mean(self._likelihood(output, image))
-        share = cosine_anneal(step, *self._kl) / (3 * self._model.patch_size**2)
+        share = cosine_anneal(ctx.step, *self._kl) / (3 * self._model.patch_size**2)
         terms = {"loss": error + share * kl, "reconstruction": error, "kl": kl}
         if temperature is not None:
             terms["temperature"] = jnp.full(len(image), temperature)
@@ -154,4 +162,6 @@ LIKELIHOODS = {
     "mse": lambda output, image: jnp.square(output.reconstruction - image),
     "smooth_l1": _smooth_l1,
 }
-OBJECTIVES = {VQVAE: VectorQuantization, DVAE: Relaxation, DiscreteVAE: Relaxation}
+OBJECTIVES = {"quantization": VectorQuantization, "relaxation": Relaxation}
+# Of a model, unless `task.objective.name` says otherwise.
+USUAL = {VQVAE: "quantization", DVAE: "relaxation", DiscreteVAE: "relaxation"}

@@ -15,6 +15,7 @@ from beit_jax.tasks import encoders, on_device
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 from beit_jax.tasks.scorers import Means, Numbers
 
+_EACH = "loss_"  # and the name of one of several predictions
 PREDICT = ("masked", "all")
 SETTLED = 0.2  # of a run: by then it should predict better than without looking
 ENOUGH = 10  # tokens for each of the vocabulary tell how frequent each is
@@ -42,6 +43,10 @@ class Pretrain(encoders.EncoderTask):
     The loss is the mean over all predicted patches of the global batch. (The official
     code averages each GPU's patches first and then the GPUs, which differs where GPUs
     mask unequal counts.) The prediction layer runs on predicted patches only.
+
+    A head may give several predictions, whose losses add up, as BEiT v2's do
+    (arXiv:2208.06366, eq. 5): a NamedTuple, or a tuple. Each loss is told, as loss_NAME
+    or loss_0 and so on; all other metrics and pictures are of the first.
 
     Args:
       target: name and settings, see beit_jax/targets.
@@ -122,9 +127,14 @@ class Pretrain(encoders.EncoderTask):
         at = index if self.target.tokens else index[..., None]
         wanted = jnp.take_along_axis(wanted, at, axis=1)
         count = jnp.sum(used)
-        sums = {"loss": (jnp.sum(self.target.loss(predicted, wanted) * used), count)}
+        losses = [jnp.sum(self.target.loss(p, wanted) * used) for p in predicted]
+        sums = {"loss": (sum(losses[1:], losses[0]), count)}
+        if len(losses) > 1:
+            names = getattr(predicted, "_fields", range(len(losses)))
+            each = zip(names, losses, strict=True)
+            sums |= {f"{_EACH}{name}": (loss, count) for name, loss in each}
         if self.target.tokens:
-            hit = self.target.best(predicted) == wanted
+            hit = self.target.best(predicted[0]) == wanted
             share = jnp.zeros(self.target.outputs).at[wanted].add(used)
             sums["accuracy"] = (jnp.sum(hit * used), count)
             sums["token_share"] = (share, count)
@@ -143,10 +153,12 @@ class Pretrain(encoders.EncoderTask):
 
     def _predict(
         self, params: Tree, batch: Batch, index: Array, ctx: Context, train: bool
-    ) -> tuple[Array, Tree]:
+    ) -> tuple[tuple[Array, ...], Tree]:
         """Predictions (B, K, outputs) for the patches at `index` (B, K)."""
         image = self._space.to_float(on_device.pixels(batch, "image"))
-        return self._apply(params, ctx, image, _flat(batch["mask"]), index, train=train)
+        mask = _flat(batch["mask"])
+        made, state = self._apply(params, ctx, image, mask, index, train=train)
+        return (made if isinstance(made, tuple) else (made,)), state
 
     def train_scorer(self) -> Means:
         return Means(self._blind_guess)
@@ -157,9 +169,10 @@ class Pretrain(encoders.EncoderTask):
             return {}
         share = means["token_share"]
         used = share[share > 0]
+        predictions = max(1, sum(name.startswith(_EACH) for name in means))
         return {
             "unigram_accuracy": float(share.max()),
-            "unigram_loss": float(-np.sum(used * np.log(used))),
+            "unigram_loss": float(-np.sum(used * np.log(used))) * predictions,
             "chance_accuracy": 1 / self.target.outputs,
             "tokens": float(weights["token_share"]),
         }
@@ -210,7 +223,7 @@ class Pretrain(encoders.EncoderTask):
         patches = jnp.arange(math.prod(self.encoder.grid))
         index = jnp.broadcast_to(patches, (len(batch["image"]), len(patches)))
         predicted, _ = self._predict(params, batch, index, ctx, train=False)
-        return wanted, self.target.best(predicted)
+        return wanted, self.target.best(predicted[0])
 
     def predict(
         self, what: str, params: Tree, batch: Batch, ctx: Context

@@ -13,9 +13,10 @@ from beit_jax.models import patches
 from beit_jax.models.tokenizers import TOKENIZERS
 from beit_jax.tasks import base, encoders, on_device
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
-from beit_jax.tasks.objectives import OBJECTIVES, Outcome
+from beit_jax.tasks.objectives import OBJECTIVES, USUAL, Outcome
 from beit_jax.tasks.scorers import Means, Numbers
 
+_OF_CODES = ("perplexity", "codes_used")  # which a person watches
 COLLAPSED = 0.1  # a codebook of which less is in use is worth a warning
 SETTLED = 0.25  # of a run: before, codes may still come into use
 
@@ -27,11 +28,8 @@ class Tokenizer(base.Defaults):
     the last report (log.every_steps).
 
     Args:
-      objective: settings of the model's objective, see beit_jax/tasks/objectives.py.
+      objective: perhaps a name, and settings, see beit_jax/tasks/objectives.py.
     """
-
-    headline = ("loss", "psnr", "perplexity", "codes_used")
-    outputs = ("tokens", "reconstruction")
 
     def __init__(self, config: ConfigDict, objective: Mapping[str, Any] = ()):
         settings = dict(config.model)
@@ -45,13 +43,17 @@ class Tokenizer(base.Defaults):
             raise ValueError(
                 f"config.task.objective={objective!r} must be a section of settings"
             )
-        self._objective = lookup.call(
-            OBJECTIVES[type(self.model)],
-            dict(objective),
+        self._objective = lookup.build(
+            OBJECTIVES,
+            {"name": USUAL[type(self.model)], **dict(objective)},
             "config.task.objective",
             model=self.model,
             space=self._space,
         )
+        self.frozen = self._objective.frozen
+        paints = self._objective.paints
+        self.headline = ("loss", *(["psnr"] if paints else []), *_OF_CODES)
+        self.outputs = ("tokens", *(["reconstruction"] if paints else []))
         self.train_spec = {
             "image": jax.ShapeDtypeStruct((*size, 3), jnp.uint8),
             **on_device.example_spec(config, labels=False),
@@ -66,7 +68,7 @@ class Tokenizer(base.Defaults):
 
     def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
         image = self._space.to_float(on_device.pixels(batch, "image"))
-        outcome = self._outcome(params, image, batch["weight"], ctx, ctx.rng)
+        outcome = self._outcome(params, image, batch["weight"], ctx, train=True)
         sums = self._sums(outcome, image, batch["weight"])
         loss, images = sums["loss"]
         return loss / jnp.maximum(images, 1.0), Aux(sums, outcome.model_state)
@@ -75,14 +77,18 @@ class Tokenizer(base.Defaults):
         image, weight = self._space.to_float(batch["image"]), batch["weight"]
         return self._sums(self._outcome(params, image, weight, ctx), image, weight)
 
-    def _outcome(self, params, image, weight, ctx: Context, rng=None) -> Outcome:
+    def _outcome(
+        self, params, image, weight, ctx: Context, train: bool = False
+    ) -> Outcome:
         variables = {"params": params, **ctx.model_state}
-        return self._objective(variables, image, weight, ctx.step, rng)
+        return self._objective(variables, image, weight, ctx, train)
 
     def _sums(self, outcome: Outcome, image: Array, weight: Array) -> Sums:
-        error = outcome.reconstruction - image
-        error = error * jnp.array(self._space.std)  # of pixels in [0, 1]
-        each = outcome.terms | {"mse": jnp.mean(jnp.square(error), axis=(1, 2, 3))}
+        each = dict(outcome.terms)
+        if outcome.reconstruction is not None:
+            error = outcome.reconstruction - image
+            error = error * jnp.array(self._space.std)  # of pixels in [0, 1]
+            each["mse"] = jnp.mean(jnp.square(error), axis=(1, 2, 3))
         images = jnp.sum(weight)
         ids = outcome.ids.reshape(len(image), -1)
         uses = jnp.broadcast_to(weight[:, None], ids.shape)
@@ -98,16 +104,18 @@ class Tokenizer(base.Defaults):
         """PSNR in dB, tokens counted, codes in use, perplexity."""
         share = means["code_share"]
         used = share[share > 0]
-        return {
+        psnr = {"psnr": float(-10 * np.log10(means["mse"]))} if "mse" in means else {}
+        return psnr | {
             "tokens": float(weights["code_share"]),
-            "psnr": float(-10 * np.log10(means["mse"])),
             "codes_used": float(len(used) / len(share)),
             "dead_codes": float(len(share) - len(used)),
             "perplexity": float(np.exp(-np.sum(used * np.log(used)))),
         }
 
     def pictures(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
-        """image | reconstruction"""
+        """image | reconstruction; nothing of an objective that paints nothing"""
+        if not self._objective.paints:
+            return {}
         image = self._space.to_float(batch["image"])
         outcome = self._outcome(params, image, batch["weight"], ctx)
         made = self._space.to_uint8(outcome.reconstruction)

@@ -240,7 +240,7 @@ def test_weight_decay_moves_as_the_official_one_without_a_warm_up():
     settings, wanted = meta["schedules"]["wd_cos"], arrays["schedule/wd_cos"]
     ends = settings["base_value"], settings["final_value"]
     length = plan(len(wanted), warmup=30)._replace(decay=50)  # of the rate alone
-    got = schedules.weight_decay(length, *ends)(np.arange(len(wanted)), xp=np)
+    got = schedules.over_the_run(length, *ends)(np.arange(len(wanted)), xp=np)
     np.testing.assert_allclose(got, wanted, rtol=1e-12)
 
 
