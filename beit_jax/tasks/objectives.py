@@ -1,23 +1,11 @@
-"""What an image tokenizer minimises. A new objective is a line in OBJECTIVES.
+"""What an image tokenizer minimises. A new objective is a line in OBJECTIVES."""
 
-Each is made of the model, the pixel space of its images and the rest of its section
-`task.objective`, and has
-
-  paints    whether its outcomes have a reconstruction
-  frozen    name -> networks that it uses and never trains; see checkpoints/frozen.py
-  way_out   what to change when the codebook collapses, in words
-  objective(variables, image, weight, ctx, train) -> Outcome
-            variables   {"params": ..., and mutable collections}
-            image       (B, H, W, 3) float
-            weight      (B,) 0 or 1; nothing is learnt from images of weight 0
-            ctx         see tasks/base.py
-            train       whether it is a step of training, not of an evaluation
-"""
-
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import jax.numpy as jnp
 
+from beit_jax.checkpoints.frozen import Network
 from beit_jax.models.discrete_vae import DiscreteVAE
 from beit_jax.models.dvae import DVAE, logit_laplace_nll
 from beit_jax.models.gumbel import cosine_anneal, kl_to_uniform
@@ -33,6 +21,26 @@ class Outcome(NamedTuple):
     ids: Array  # (B, h, w) int32
     terms: dict[str, Array]  # name -> (B,) float32; "loss" is what is minimised
     model_state: Tree
+
+
+class Objective(Protocol):
+    """Made of the rest of its section and, as far as it takes them, of the `model` and
+    the pixel `space` of its images."""
+
+    paints: bool  # whether its outcomes have a reconstruction
+    frozen: Mapping[str, Network]  # that it uses and never trains; see Context.frozen
+    way_out: str  # what to change when few codes are in use
+
+    def __call__(
+        self, params: Tree, image: Array, weight: Array, ctx: Context, train: bool
+    ) -> Outcome:
+        """What it makes of (B, H, W, 3) floats.
+
+        Args:
+          weight: (B,) 0 or 1; nothing is learnt from images of weight 0.
+          train: whether it is a step of training; an evaluation draws nothing and
+            leaves model_state as it is.
+        """
 
 
 def _mean(x: Array) -> Array:
@@ -53,15 +61,14 @@ class VectorQuantization:
         self.way_out = f"{change}, or lower model.vocab or optim.lr"
 
     def __call__(
-        self, variables: Tree, image: Array, weight: Array, ctx: Context, train: bool
+        self, params: Tree, image: Array, weight: Array, ctx: Context, train: bool
     ) -> Outcome:
-        collections = [name for name in variables if name != "params"]
         output, model_state = self._model.apply(
-            variables,
+            {"params": params, **ctx.model_state},
             image,
             train=train,
             weight=weight,
-            mutable=collections if train else [],
+            mutable=[*ctx.model_state] if train else [],
             rngs={"codebook": ctx.rng} if train else None,
         )
         distance = output.quantized.loss
@@ -135,12 +142,13 @@ class Relaxation:
         self._kl = 0.0, kl_weight, kl_steps
 
     def __call__(
-        self, variables: Tree, image: Array, weight: Array, ctx: Context, train: bool
+        self, params: Tree, image: Array, weight: Array, ctx: Context, train: bool
     ) -> Outcome:
         temperature = rngs = None
         if train:
             temperature = cosine_anneal(ctx.step, *self._temperatures)
             rngs = {"gumbel": ctx.rng}
+        variables = {"params": params, **ctx.model_state}
         output = self._model.apply(variables, image, temperature, self._hard, rngs=rngs)
         kl = _mean(kl_to_uniform(output.logits))
         error = _mean(self._likelihood(output, image))

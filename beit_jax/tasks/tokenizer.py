@@ -80,8 +80,7 @@ class Tokenizer(base.Defaults):
     def _outcome(
         self, params, image, weight, ctx: Context, train: bool = False
     ) -> Outcome:
-        variables = {"params": params, **ctx.model_state}
-        return self._objective(variables, image, weight, ctx, train)
+        return self._objective(params, image, weight, ctx, train)
 
     def _sums(self, outcome: Outcome, image: Array, weight: Array) -> Sums:
         each = dict(outcome.terms)

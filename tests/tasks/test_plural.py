@@ -30,13 +30,13 @@ class Codes:
     def __init__(self, model, far: float = 1.0):
         self._model, self._far = model, far
 
-    def __call__(self, variables, image, weight, ctx, train):
+    def __call__(self, params, image, weight, ctx, train):
         output, state = self._model.apply(
-            variables,
+            {"params": params, **ctx.model_state},
             image,
             train=train,
             weight=weight,
-            mutable=[*(variables.keys() - {"params"})] if train else [],
+            mutable=[*ctx.model_state] if train else [],
             rngs={"codebook": ctx.rng} if train else None,
         )
         terms = {"loss": self._far * output.quantized.loss}
