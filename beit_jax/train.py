@@ -19,6 +19,7 @@ from beit_jax.run import card as card_lib
 from beit_jax.run import checks, summary
 from beit_jax.run.alarms import Alarms, of_settings
 from beit_jax.run.evaluator import Evaluator, evaluations
+from beit_jax.run.lock import locked
 from beit_jax.run.meter import Meter
 from beit_jax.run.state import create
 from beit_jax.run.step import make_update
@@ -36,7 +37,8 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
       The evaluations of the last step, name -> value; {} if the run has none.
 
     Raises:
-      ValueError: a config, a checkpoint or data that cannot be used.
+      ValueError: a config, a checkpoint or data that cannot be used, or another run
+        that uses `workdir`.
       Preempted: SIGTERM or SIGINT came; all steps done are saved.
       FloatingPointError: a loss was not finite; no checkpoint holds that step.
     """
@@ -63,11 +65,13 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
     doubts = []
 
     with (
+        locked(workdir, enabled=shard[0] == 0) as told,
         jax.set_mesh(mesh),
         Checkpointer(workdir, config, card) as run,
         Meter(config.task.name, plan.total, quiet or shard[0] > 0) as meter,
         StopSignal() as stop,
     ):
+        notes += told
         spec = sharding.batch_spec(stream.spec, mesh)
         state, shardings, optimizer = create(task, config, plan, mesh, spec)
         # Restored before the warm start: a run that goes on has weights of its own.
