@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,7 +36,9 @@ def commit(step: pathlib.Path) -> None:
 def have(step: pathlib.Path) -> bool:
     """Whether a step was saved with hashes, even if they are gone by now."""
     seal = step / COMMITTED
-    return (step / HASHES).exists() or (seal.exists() and seal.stat().st_size == 64)
+    return (step / HASHES).exists() or (
+        seal.exists() and bool(re.fullmatch(b"[0-9a-f]{64}", seal.read_bytes()))
+    )
 
 
 def check(step: pathlib.Path, arrays: bool = True) -> None:

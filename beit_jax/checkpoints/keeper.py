@@ -142,7 +142,7 @@ class Checkpointer:
         found = steps.all_steps(self.directory)
         for step in found:
             if not steps.is_committed(step) and not hashes.have(step):
-                notes.append(f"{steps.uncommitted(step)}; it is cleared away")
+                notes.append(f"{steps.uncommitted(step)}; it will be cleared away")
                 continue
             if wrong := damage.fault(step):
                 damaged[step] = wrong

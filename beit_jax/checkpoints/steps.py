@@ -235,8 +235,8 @@ def reader(step: pathlib.Path) -> ocp.CheckpointManager:
 
 def unknown(step: pathlib.Path) -> str:
     return (
-        f"{step} was saved without hashes of its files, as all were before there were "
-        "any: damage to it cannot be seen"
+        f"{step} was saved before there were hashes of its files: damage to it cannot "
+        "be seen"
     )
 
 
