@@ -67,7 +67,7 @@ def fault(step: pathlib.Path, arrays: bool = True) -> str:
             if arrays or not name.startswith("state/"):
                 _compare(step / name, name, saved)
     except OSError as error:
-        return f"{error.filename or step}: {error.strerror}"
+        return f"{error.filename or step}: {error.strerror or error}"
     except ValueError as error:
         return str(error)
     # A note that somebody puts beside the folders is none of our business.

@@ -1,10 +1,9 @@
 """A run's own checkpoints: saving, and going on from the newest that is whole."""
 
-import contextlib
 import functools
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -154,7 +153,7 @@ class Checkpointer:
                     notes += self._compare(step, saved, position)
                     check_fit(have, state, f"checkpoint {step}")
                     state = _arrays(reader, step, state, shardings)
-            except Unreadable as error:
+            except steps.Unreadable as error:
                 damaged[step] = str(error)
                 continue
             if self._best:  # by a number that is no longer right the best would go
@@ -205,16 +204,12 @@ class Checkpointer:
         )
 
 
-class Unreadable(Exception):
-    """A step from before there were hashes: what reading it raised tells of damage."""
-
-
 def _texts(reader: ocp.CheckpointManager, step: pathlib.Path) -> tuple[Any, Tree]:
     """Position and config of a step, and what is known of its arrays."""
     want = ocp.args.Composite(
         position=ocp.args.JsonRestore(), config=ocp.args.JsonRestore()
     )
-    with _told(step):
+    with steps.reading(step):
         saved = reader.restore(int(step.name), args=want)
         return saved, reader.item_metadata(int(step.name))["state"].tree
 
@@ -227,19 +222,9 @@ def _arrays(reader, step: pathlib.Path, state: Tree, shardings: Tree) -> Tree:
     )
     arguments = ocp.checkpoint_utils.construct_restore_args(want)
     restore = ocp.args.PyTreeRestore(item=want, restore_args=arguments)
-    with _told(step):
+    with steps.reading(step):
         saved = reader.restore(int(step.name), args=ocp.args.Composite(state=restore))
     return saved["state"]
-
-
-@contextlib.contextmanager
-def _told(step: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # Orbax raises whatever comes
-        if hashes.have(step):
-            raise
-        raise Unreadable((str(error) or repr(error)).splitlines()[0][:200]) from error
 
 
 def _whole(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,13 @@ of its files, which are compared before anything is read (see hashes.py).
 """
 
 import asyncio
+import contextlib
 import functools
 import json
 import pathlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -39,8 +40,8 @@ class Folder(atomicity.CommitFileTemporaryPath):
 
     @classmethod
     async def validate(cls, temporary_path) -> None:
-        """Of all that does not count, Orbax cleans up what a save has left."""
-        if not _was_cut_short(temporary_path):
+        """Orbax clears away for what this raises nothing."""
+        if not _is_left_over(pathlib.Path(temporary_path)):
             raise atomicity.ValidationError(f"no save has left {temporary_path}")
 
     async def finalize(self) -> None:
@@ -58,10 +59,11 @@ class Folder(atomicity.CommitFileTemporaryPath):
         await asyncio.to_thread(hashes.write, pathlib.Path(self._final_path))
 
 
-def _was_cut_short(path) -> bool:
-    """Whether a kill, or a full disk, has left this of a save."""
-    ends = (path / COMMITTED, path / hashes.HASHES)
-    return path.name.isdigit() and path.is_dir() and not any(e.exists() for e in ends)
+def _is_left_over(path: pathlib.Path) -> bool:
+    """Whether a kill has left this of a save, or of a deletion."""
+    if not path.name.isdigit() or not path.is_dir() or is_committed(path):
+        return False
+    return not hashes.have(path) or bool(hashes.fault(path))
 
 
 def open_manager(
@@ -157,9 +159,10 @@ def find_step(path: str | pathlib.Path) -> pathlib.Path:
 def read_config(path: str | pathlib.Path) -> dict[str, Any]:
     """The config of the run that wrote a checkpoint, by today's keys; no arrays."""
     step = find_step(path)
-    with _verified(step, arrays=False) as manager:
+    with _verified(step, arrays=False) as manager, reading(step):
         want = ocp.args.Composite(config=ocp.args.JsonRestore())
-        return upgraded(manager.restore(int(step.name), args=want)["config"])
+        saved = manager.restore(int(step.name), args=want)
+    return upgraded(saved["config"])
 
 
 def restore_params(path: str | pathlib.Path) -> Restored:
@@ -169,7 +172,7 @@ def restore_params(path: str | pathlib.Path) -> Restored:
       ValueError: there is no checkpoint, or its files are not what was saved.
     """
     step = find_step(path)
-    with _verified(step) as manager:
+    with _verified(step) as manager, reading(step):
         tree = manager.item_metadata(int(step.name))["state"].tree
         weights = "params" if tree["ema"] is None else "ema"
         item = {name: tree[name] for name in (weights, "model_state")}
@@ -231,6 +234,28 @@ def save_params(
 def reader(step: pathlib.Path) -> ocp.CheckpointManager:
     """Orbax over a step; what is wrong with those beside it does not matter."""
     return open_manager(step.parent, read_only=True, lightweight_initialize=True)
+
+
+class Unreadable(ValueError):
+    """A step from before there were hashes: what reading it raised tells of damage."""
+
+
+@contextlib.contextmanager
+def reading(step: pathlib.Path) -> Iterator[None]:
+    """Makes whatever Orbax raises of a damaged step one kind of error.
+
+    Raises:
+      Unreadable: the step has no hashes, by which the damage would have been seen.
+    """
+    try:
+        yield
+    except Exception as error:
+        if hashes.have(step):
+            raise
+        line = (str(error) or repr(error)).splitlines()[0][:200]
+        raise Unreadable(
+            f"reading {step} ended in {type(error).__name__}: {line}"
+        ) from error
 
 
 def unknown(step: pathlib.Path) -> str:

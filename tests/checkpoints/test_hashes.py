@@ -178,6 +178,8 @@ def test_a_step_without_hashes_that_cannot_be_read_is_set_aside(file, run):
     step = run / "checkpoints" / "2"
     as_before_there_were_hashes(step)
     (largest(step) if file == "arrays" else step / file).unlink()
+    with pytest.raises(ValueError, match="reading .*/2 ended in "):
+        steps.restore_params(run)
     with opened(run, keep=2) as keeper:
         have, notes = restored(keeper)
     jax.tree.map(np.testing.assert_array_equal, have, large(1))
@@ -209,6 +211,16 @@ def test_a_whole_step_that_has_lost_its_commit_counts_again(run):
     with opened(run, keep=2) as keeper:
         assert restored(keeper)[1] == []
     jax.tree.map(np.testing.assert_array_equal, have, large(2))
+
+
+def test_what_a_kill_has_left_of_a_deletion_is_cleared_away(run):
+    step = run / "checkpoints" / "1"
+    (step / hashes.COMMITTED).unlink()
+    largest(step).unlink()
+    with opened(run, keep=2) as keeper:
+        assert restored(keeper)[1] == []
+        keeper.save(3, large(3), POSITION | {"step": 3})
+    assert tiny.saved_steps(run) == [2, 3] and not step.exists()
 
 
 def test_folders_that_no_save_has_made_are_not_cleared_away(run):
