@@ -24,6 +24,7 @@ from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.checkpoints.keeper import Checkpointer
 from beit_jax.checkpoints.names import flatten
 from beit_jax.run.finite import FAILED
+from beit_jax.run.lock import locked
 from beit_jax.run.parts import assemble
 from beit_jax.run.state import create
 from beit_jax.run.step import make_gradients, make_update
@@ -61,6 +62,7 @@ def replay(
     parts = assemble(config)
     task, stream = parts.task, parts.stream
     with (
+        locked(workdir),
         jax.set_mesh(mesh),
         Checkpointer(workdir, config, parts.card) as run,
     ):

@@ -18,6 +18,7 @@ from beit_jax.run.alarms import Alarms, of_settings
 from beit_jax.run.clock import Clock
 from beit_jax.run.evaluator import Evaluator
 from beit_jax.run.finite import Finite
+from beit_jax.run.lock import locked
 from beit_jax.run.meter import Meter
 from beit_jax.run.parts import assemble
 from beit_jax.run.state import create
@@ -35,7 +36,8 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
       The evaluations of the last step, name -> value; {} if the run has none.
 
     Raises:
-      ValueError: a config, a checkpoint or data that cannot be used.
+      ValueError: a config, a checkpoint or data that cannot be used, or another run
+        that uses `workdir`.
       Preempted: SIGTERM or SIGINT came; all steps done are saved.
       FloatingPointError: a loss or gradients were not finite; no checkpoint holds
         that step.
@@ -49,11 +51,13 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
     task, stream, tests, plan, card, position, notes = assemble(config)
 
     with (
+        locked(workdir, enabled=shard[0] == 0) as told,
         jax.set_mesh(mesh),
         Checkpointer(workdir, config, card) as run,
         Meter(config.task.name, plan.total, quiet or shard[0] > 0) as meter,
         StopSignal() as stop,
     ):
+        notes += told
         spec = sharding.batch_spec(stream.spec, mesh)
         state, shardings, optimizer = create(task, config, plan, mesh, spec)
         doubts = of_settings(plan, optimizer)

@@ -92,8 +92,7 @@ def unfinished(workdir: pathlib.Path) -> set[str]:
     return {
         f"{path.name} {path.stat().st_ino}"
         for path in found
-        if not path.name.endswith(".damaged")
-        and not (path / "commit_success.txt").exists()
+        if path.name.isdigit() and not (path / "commit_success.txt").exists()
     }
 
 
@@ -110,7 +109,7 @@ def chain(config, workdir: pathlib.Path, seconds: float, draw: random.Random):
                 code = os.waitstatus_to_exitcode(status)
                 if code:
                     raise SystemExit(f"{workdir}: a start ended with code {code}")
-                damaged = list(workdir.glob("checkpoints/*.damaged"))
+                damaged = list(workdir.glob("checkpoints/*.damaged*"))
                 return kills, in_save, len(damaged)
             time.sleep(0.002)
         os.kill(child, signal.SIGKILL)

@@ -1,7 +1,8 @@
-"""The benchmark of the input pipeline runs; measured in a hurry it means nothing."""
+"""The benchmarks run; measured in a hurry, what they say of speed means nothing."""
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -20,3 +21,11 @@ def test_the_input_pipelines_benchmark_measures_every_setting():
     settings = {line["setting"] for line in lines if "setting" in line}
     assert {"faithful", "jitter on device", "fast", "batch 1024"} <= settings
     assert all(line.get("images_per_second", 1) > 0 for line in lines)
+
+
+@pytest.mark.slow
+def test_damage_in_every_way_is_made_good():
+    command = [sys.executable, FILE.parent / "faults" / "bits.py", "--flips", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"(\d+) of \1 right", done.stdout)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from beit_jax import config as config_lib
+from beit_jax.run.lock import locked
 from beit_jax.train import train
 from tests import tiny
 
@@ -92,6 +93,14 @@ def test_a_killed_run_ends_bit_identical(straight, tmp_path):
     assert tiny.fingerprint(broken) == tiny.fingerprint(straight[0])
     told = [line["step"] for line in tiny.lines(broken)]
     assert told == [s for s in range(1, STEPS + 1) if s % 2 == 0 or s % 3 == 0]
+
+
+def test_a_second_run_in_a_work_directory_is_refused_with_75(tmp_path):
+    with locked(tmp_path / "run"):
+        code, _, err = finish(training(tmp_path / "run"))
+    assert code == 75 and "Traceback" not in err
+    assert f"error: another run is going on in {tmp_path / 'run'}: process" in err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

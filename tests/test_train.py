@@ -207,6 +207,7 @@ def test_weights_that_do_not_fit_are_named_with_both_shapes(finished, tmp_path):
         run(tmp_path / "large", model__dim=64, **start)
     assert "encoder/cls_token: have [1, 1, 32], want [1, 1, 64]" in str(error.value)
     assert "init_fresh" in str(error.value)
+    assert not (tmp_path / "large").exists()  # a run that is refused leaves nothing
     start |= {"task__classes": 7, "data__source__num_classes": 7}
     with pytest.raises(ValueError, match="head/kernel: have .*4.*want .*7"):
         run(tmp_path / "seven", **start)

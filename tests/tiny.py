@@ -78,7 +78,8 @@ def config(task: str, **changes):
 def saved_steps(workdir: pathlib.Path) -> list[int]:
     """The committed checkpoints of a run."""
     done = workdir.glob("checkpoints/*/commit_success.txt")
-    return sorted(int(path.parent.name) for path in done)
+    names = (path.parent.name for path in done)
+    return sorted(int(name) for name in names if name.isdigit())
 
 
 def arrays(workdir: pathlib.Path, step: int | None = None) -> dict[str, np.ndarray]:

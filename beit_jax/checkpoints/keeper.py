@@ -1,5 +1,6 @@
-"""A run's own checkpoints: saving, and going on from the newest that can be read."""
+"""A run's own checkpoints: saving, and going on from the newest that is whole."""
 
+import functools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -10,9 +11,8 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
-from beit_jax.checkpoints import frozen
+from beit_jax.checkpoints import damage, frozen, hashes, steps
 from beit_jax.checkpoints.names import check_fit
-from beit_jax.checkpoints.steps import contents, open_manager
 from beit_jax.config import from_dict
 
 Tree = Any
@@ -33,14 +33,13 @@ FREE_TO_CHANGE = (
 )
 # These change the schedule from the restart on: allowed, but said aloud.
 LENGTH = ("steps", "epochs")
-# What reading a damaged step may raise; tensorstore's errors are ValueErrors.
-DAMAGED = (ValueError, KeyError, OSError, json.JSONDecodeError)
 
 
 class Checkpointer:
     """The checkpoints of one run, under `workdir/checkpoints`; saves in the background.
 
-    Use as a context manager: leaving it waits for the last save.
+    Use as a context manager: leaving it waits for the last save. Makes no folder
+    before the first save.
     """
 
     def __init__(
@@ -60,28 +59,36 @@ class Checkpointer:
                 f"checkpoint.best_mode={mode!r} one of max, min"
             )
         sign = 1 if mode == "max" else -1
-        policies, options = [preservation.LatestN(keep)], {}
+        policies, self._options = [preservation.LatestN(keep)], {}
         if self._best:
-            options["best_fn"] = lambda metrics: sign * metrics[self._best]
+            self._options["best_fn"] = lambda metrics: sign * metrics[self._best]
             policies.append(
                 preservation.BestN(
-                    get_metric_fn=options["best_fn"],
+                    get_metric_fn=self._options["best_fn"],
                     n=1,
                     keep_checkpoints_without_metrics=False,
                 )
             )
-        self._manager = open_manager(
+        self._options["preservation_policy"] = preservation.AnyPreservationPolicy(
+            policies
+        )
+
+    @functools.cached_property
+    def _manager(self) -> ocp.CheckpointManager:
+        """Clears away what was never finished."""
+        return steps.open_manager(
             self.directory,
             cleanup_tmp_directories=True,
-            preservation_policy=preservation.AnyPreservationPolicy(policies),
-            **options,
+            lightweight_initialize=not self._best,  # who needs no metrics reads none
+            **self._options,
         )
 
     def __enter__(self) -> "Checkpointer":
         return self
 
     def __exit__(self, *_) -> None:
-        self._manager.close()
+        if "_manager" in self.__dict__:
+            self._manager.close()
 
     def save(
         self,
@@ -107,7 +114,7 @@ class Checkpointer:
             )
         self._manager.save(
             step,
-            args=contents(state, position, self._config, self._card),
+            args=steps.contents(state, position, self._config, self._card),
             metrics=dict(metrics) if metrics and self._best else None,
             force=True,
         )
@@ -117,9 +124,9 @@ class Checkpointer:
     ) -> tuple[Tree, list[str]]:
         """The newest whole checkpoint in place of `state`, or `state` if there is none.
 
-        Steps that cannot be read are set aside as `STEP.damaged` once an older one has
-        been read in their place. When none can be read, nothing is moved and that is
-        an error: a run never silently begins anew.
+        Damaged steps are set aside as `STEP.damaged` once an older one has been read
+        in their place. When none can be read, nothing is moved and that is an error:
+        a run never silently begins anew.
 
         Args:
           state: a fresh state; gives structure, shapes and dtypes.
@@ -132,58 +139,39 @@ class Checkpointer:
           ValueError: the checkpoint is of another model, config or data.
         """
         notes, damaged = [], {}
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
-            try:
-                saved = self._manager.restore(
-                    step,
-                    args=ocp.args.Composite(
-                        position=ocp.args.JsonRestore(), config=ocp.args.JsonRestore()
-                    ),
-                )
-                have = self._manager.item_metadata(step)["state"].tree
-            except DAMAGED as error:
-                damaged[step] = error
+        found = steps.all_steps(self.directory)
+        for step in found:
+            if not steps.is_committed(step) and not hashes.have(step):
+                notes.append(f"{steps.uncommitted(step)}; it will be cleared away")
                 continue
-            notes += self._compare(step, saved, position)
-            check_fit(have, state, f"checkpoint {self.directory / str(step)}")
-            try:
-                state = self._read(step, state, shardings)
-            except DAMAGED as error:
-                damaged[step] = error
+            if wrong := damage.fault(step):
+                damaged[step] = wrong
                 continue
-            return state, [*notes, *map(self._set_aside, damaged.items())]
+            notes += damage.known(step)
+            try:
+                with steps.reader(step) as reader:
+                    saved, have = _texts(reader, step)
+                    notes += self._compare(step, saved, position)
+                    check_fit(have, state, f"checkpoint {step}")
+                    state = _arrays(reader, step, state, shardings)
+            except steps.Unreadable as error:
+                damaged[step] = str(error)
+                continue
+            if self._best:  # by a number that is no longer right the best would go
+                older = found[found.index(step) + 1 :]
+                damaged |= {old: damage.fault(old, arrays=False) for old in older}
+            return state, [*notes, *damage.set_aside(damaged)]
         if damaged:
             raise ValueError(
                 f"no checkpoint in {self.directory} could be read: "
-                + "; ".join(f"{step}: {_first_line(e)}" for step, e in damaged.items())
+                + "; ".join(f"{step.name}: {why}" for step, why in damaged.items())
                 + ". Repair them, or delete the directory to begin anew"
             )
         return state, notes
 
-    def _read(self, step: int, state: Tree, shardings: Tree) -> Tree:
-        want = jax.tree.map(
-            lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
-            state,
-            shardings,
-        )
-        arguments = ocp.checkpoint_utils.construct_restore_args(want)
-        restore = ocp.args.PyTreeRestore(item=want, restore_args=arguments)
-        saved = self._manager.restore(step, args=ocp.args.Composite(state=restore))
-        return saved["state"]
-
-    def _set_aside(self, damaged: tuple[int, Exception]) -> str:
-        step, error = damaged
-        path = self.directory / str(step)
-        if jax.process_index() == 0:
-            path.rename(path.with_name(f"{step}.damaged"))
-        self._manager.reload()
-        return (
-            f"checkpoint {path} cannot be read, kept as {step}.damaged: "
-            f"{_first_line(error)}"
-        )
-
-    def _compare(self, step: int, saved, position: Mapping[str, int]) -> list[str]:
+    def _compare(
+        self, step: pathlib.Path, saved, position: Mapping[str, int]
+    ) -> list[str]:
         """Refuses a restart that would not go on with the same run.
 
         Keys that are younger than the checkpoint had their default value then, and
@@ -207,24 +195,42 @@ class Checkpointer:
         ]
         if wrong:
             raise ValueError(
-                f"checkpoint {self.directory / str(step)} was written with "
+                f"checkpoint {step} was written with "
                 + "; ".join(wrong)
                 + ". To go on, give the same values; to start a new run from its "
                 "weights, set init_from to it and use another workdir"
             )
-        where = f"checkpoint {self.directory / str(step)}"
         return said + frozen.compare(
-            position.get("frozen", {}), saved["position"], where
+            position.get("frozen", {}), saved["position"], f"checkpoint {step}"
         )
+
+
+def _texts(reader: ocp.CheckpointManager, step: pathlib.Path) -> tuple[Any, Tree]:
+    """Position and config of a step, and what is known of its arrays."""
+    want = ocp.args.Composite(
+        position=ocp.args.JsonRestore(), config=ocp.args.JsonRestore()
+    )
+    with steps.reading(step):
+        saved = reader.restore(int(step.name), args=want)
+        return saved, reader.item_metadata(int(step.name))["state"].tree
+
+
+def _arrays(reader, step: pathlib.Path, state: Tree, shardings: Tree) -> Tree:
+    want = jax.tree.map(
+        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+        state,
+        shardings,
+    )
+    arguments = ocp.checkpoint_utils.construct_restore_args(want)
+    restore = ocp.args.PyTreeRestore(item=want, restore_args=arguments)
+    with steps.reading(step):
+        saved = reader.restore(int(step.name), args=ocp.args.Composite(state=restore))
+    return saved["state"]
 
 
 def _whole(config: Mapping[str, Any]) -> dict[str, Any]:
     """With all that it leaves to the defaults, as JSON gives it back."""
     return json.loads(from_dict(config).to_json())
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or repr(error)).splitlines()[0][:200]
 
 
 def _flat_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

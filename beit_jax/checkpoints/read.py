@@ -7,9 +7,7 @@ A checkpoint is named by
   "owner/name": a repository on the Hugging Face hub, unless there is such a path.
 """
 
-import functools
 import pathlib
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -63,7 +61,7 @@ def step_of(location: pathlib.Path) -> int:
 
 def is_ours(location: pathlib.Path) -> bool:
     """Whether what `locate` gave is a step of a run."""
-    return (location / steps.COMMITTED).exists()
+    return steps.is_committed(location)
 
 
 def read_config(path: str | pathlib.Path) -> dict[str, Any]:
@@ -109,11 +107,5 @@ def restore(path: str | pathlib.Path, hints: Hints = NO_HINTS) -> Restored:
             "convert it first"
         ) from error
     for note in report.notes:
-        _tell(f"note: {saved.path}: {note}")
+        steps.tell(f"note: {saved.path}: {note}")
     return saved
-
-
-@functools.cache
-def _tell(sentence: str) -> None:
-    """Once, however often a run reads its frozen weights."""
-    print(sentence, file=sys.stderr)

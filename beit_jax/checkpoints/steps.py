@@ -1,24 +1,31 @@
 """Weights in checkpoints: finding them, reading them, putting them to other use.
 
 One Orbax step holds `state` (arrays), `position` (how far, in which data), `config`
-(what the run was) and `card` (what its images go through, see card.py).
+(what the run was) and `card` (what its images go through, see card.py), and the hashes
+of its files, which are compared before anything is read (see hashes.py).
 """
 
+import asyncio
+import contextlib
+import functools
 import json
 import pathlib
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
+from orbax.checkpoint.path import atomicity
 
+from beit_jax.checkpoints import hashes
+from beit_jax.checkpoints.hashes import COMMITTED
 from beit_jax.config import upgraded
 
 Tree = Any
-
-COMMITTED = "commit_success.txt"  # is in the directory of every whole step
 
 HANDLERS = {
     "state": ocp.PyTreeCheckpointHandler,
@@ -26,6 +33,37 @@ HANDLERS = {
     "config": ocp.JsonCheckpointHandler,
     "card": ocp.JsonCheckpointHandler,
 }
+
+
+class Folder(atomicity.CommitFileTemporaryPath):
+    """Where Orbax writes a step, or one of its items; the step counts once hashed."""
+
+    @classmethod
+    async def validate(cls, temporary_path) -> None:
+        """Orbax clears away for what this raises nothing."""
+        if not _is_left_over(pathlib.Path(temporary_path)):
+            raise atomicity.ValidationError(f"no save has left {temporary_path}")
+
+    async def finalize(self) -> None:
+        """In the thread that saves, when all items are written; by one process."""
+        if not self._final_path.name.isdigit():
+            return await super().finalize()
+        # The last that Orbax writes: in here, or the hashes would come before it.
+        metadata = self._checkpoint_metadata_store
+        metadata.wait_until_finished()
+        metadata.update(
+            file_path=self._final_path / "_CHECKPOINT_METADATA",
+            commit_timestamp_nsecs=time.time_ns(),
+        )
+        metadata.wait_until_finished()
+        await asyncio.to_thread(hashes.write, pathlib.Path(self._final_path))
+
+
+def _is_left_over(path: pathlib.Path) -> bool:
+    """Whether a kill has left this of a save, or of a deletion."""
+    if not path.name.isdigit() or not path.is_dir() or is_committed(path):
+        return False
+    return not hashes.have(path) or bool(hashes.fault(path))
 
 
 def open_manager(
@@ -38,12 +76,9 @@ def open_manager(
     """
     given = {"state": {"use_compression": compress}}
     handlers = {name: make(**given.get(name, {})) for name, make in HANDLERS.items()}
-    mode = ocp.options.AtomicityMode.COMMIT_FILE
     return ocp.CheckpointManager(
         directory,
-        options=ocp.CheckpointManagerOptions(
-            atomicity_options=ocp.options.AtomicityOptions(mode=mode), **options
-        ),
+        options=ocp.CheckpointManagerOptions(temporary_path_class=Folder, **options),
         item_handlers=handlers,
     )
 
@@ -75,8 +110,25 @@ class Restored(NamedTuple):
     step: int = 0  # of the optimizer; 0 if another project's
 
 
+def all_steps(directory: pathlib.Path) -> list[pathlib.Path]:
+    """The steps in a directory, the newest first, committed or not."""
+    found = [p for p in directory.glob("*") if p.name.isdigit() and p.is_dir()]
+    return sorted(found, key=lambda step: int(step.name), reverse=True)
+
+
+def is_committed(step: pathlib.Path) -> bool:
+    return (step / COMMITTED).exists()
+
+
+def uncommitted(step: pathlib.Path) -> str:
+    return (
+        f"{step} is not committed, and does not count: its save was cut short, or goes "
+        "on at this moment"
+    )
+
+
 def find_step(path: str | pathlib.Path) -> pathlib.Path:
-    """The directory of one committed step.
+    """The directory of one committed step; tells on stderr of newer ones that are not.
 
     Args:
       path: that directory, its parent, or a work directory; the newest step is taken.
@@ -85,30 +137,42 @@ def find_step(path: str | pathlib.Path) -> pathlib.Path:
       ValueError: there is none.
     """
     path = pathlib.Path(path).expanduser().resolve()
-    if path.name.isdigit() and (path / COMMITTED).exists():
+    if path.name.isdigit() and is_committed(path):
         return path
+    if path.name.isdigit() and (path / "state").is_dir():
+        raise ValueError(f"{uncommitted(path)}; name another one beside it")
     parent = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    steps = [p.parent for p in parent.glob(f"*/{COMMITTED}") if p.parent.name.isdigit()]
-    if not steps:
-        raise ValueError(
-            f"no checkpoint in {path}; name a work directory, its checkpoints/ or one "
-            "step in it (has the run that writes it finished a save?)"
-        )
-    return max(steps, key=lambda step: int(step.name))
+    doubts = []
+    for step in all_steps(parent):
+        if is_committed(step):
+            for doubt in doubts:
+                tell(f"note: {doubt}; {step.name} is taken")
+            return step
+        doubts.append(uncommitted(step))
+    raise ValueError(
+        f"no checkpoint in {path}; name a work directory, its checkpoints/ or one "
+        "step in it (has the run that writes it finished a save?)"
+        + "".join(f". {doubt}" for doubt in doubts)
+    )
 
 
 def read_config(path: str | pathlib.Path) -> dict[str, Any]:
     """The config of the run that wrote a checkpoint, by today's keys; no arrays."""
     step = find_step(path)
-    with _reader(step) as manager:
+    with _verified(step, arrays=False) as manager, reading(step):
         want = ocp.args.Composite(config=ocp.args.JsonRestore())
-        return upgraded(manager.restore(int(step.name), args=want)["config"])
+        saved = manager.restore(int(step.name), args=want)
+    return upgraded(saved["config"])
 
 
 def restore_params(path: str | pathlib.Path) -> Restored:
-    """Parameters and mutable state, without the optimizer's."""
+    """Parameters and mutable state, without the optimizer's.
+
+    Raises:
+      ValueError: there is no checkpoint, or its files are not what was saved.
+    """
     step = find_step(path)
-    with _reader(step) as manager:
+    with _verified(step) as manager, reading(step):
         tree = manager.item_metadata(int(step.name))["state"].tree
         weights = "params" if tree["ema"] is None else "ema"
         item = {name: tree[name] for name in (weights, "model_state")}
@@ -167,5 +231,49 @@ def save_params(
     return directory / "0"
 
 
-def _reader(step: pathlib.Path) -> ocp.CheckpointManager:
-    return open_manager(step.parent, read_only=True)
+def reader(step: pathlib.Path) -> ocp.CheckpointManager:
+    """Orbax over a step; what is wrong with those beside it does not matter."""
+    return open_manager(step.parent, read_only=True, lightweight_initialize=True)
+
+
+class Unreadable(ValueError):
+    """A step from before there were hashes: what reading it raised tells of damage."""
+
+
+@contextlib.contextmanager
+def reading(step: pathlib.Path) -> Iterator[None]:
+    """Makes whatever Orbax raises of a damaged step one kind of error.
+
+    Raises:
+      Unreadable: the step has no hashes, by which the damage would have been seen.
+    """
+    try:
+        yield
+    except Exception as error:
+        if hashes.have(step):
+            raise
+        line = (str(error) or repr(error)).splitlines()[0][:200]
+        raise Unreadable(
+            f"reading {step} ended in {type(error).__name__}: {line}"
+        ) from error
+
+
+def unknown(step: pathlib.Path) -> str:
+    return (
+        f"{step} was saved before there were hashes of its files: damage to it cannot "
+        "be seen"
+    )
+
+
+@functools.cache
+def tell(sentence: str) -> None:
+    """On stderr, once, however often a run reads its frozen weights."""
+    print(sentence, file=sys.stderr)
+
+
+def _verified(step: pathlib.Path, arrays: bool = True) -> ocp.CheckpointManager:
+    """The way to all that is read of a step but to go on with it, see keeper.py."""
+    hashes.check(step, arrays)
+    if not hashes.have(step):
+        tell(f"note: {unknown(step)}")
+    return reader(step)

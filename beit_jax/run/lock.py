@@ -1,0 +1,86 @@
+"""One run at a time in a work directory."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import pathlib
+import socket
+from collections.abc import Iterator
+from typing import TextIO
+
+NAME = ".lock"
+# What a file system says that has no locks.
+NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL)
+
+
+class Busy(ValueError):
+    """Another run has the work directory."""
+
+    exit_code = 75  # as after a signal: the same command can go on, later
+
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path, enabled: bool = True) -> Iterator[list[str]]:
+    """Makes the work directory and keeps other runs out of it.
+
+    The lock dies with its holder, whatever ends it. What was made goes again if nothing
+    has been put into it: a run that is refused leaves nothing.
+
+    Args:
+      enabled: one process of many takes the lock.
+
+    Returns:
+      Sentences about what a user should know.
+
+    Raises:
+      Busy: another run has it.
+    """
+    made = [path for path in (workdir, *workdir.parents) if not path.exists()]
+    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        if not enabled:
+            yield []
+            return
+        file, notes = _take(workdir)
+        with file:
+            try:
+                yield notes
+            finally:
+                (workdir / NAME).unlink(missing_ok=True)
+    finally:
+        with contextlib.suppress(OSError):  # the first one with something in it
+            for path in made:
+                path.rmdir()
+
+
+def _take(workdir: pathlib.Path) -> tuple[TextIO, list[str]]:
+    """The open file that is the lock, and what a user should know."""
+    while True:
+        file = (workdir / NAME).open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise Busy(
+                f"another run is going on in {workdir}: {file.read()}. "
+                "Wait for it or stop it, or name another workdir"
+            ) from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            return file, [
+                f"{workdir} cannot be locked ({error.strerror}): take care that no "
+                "other run uses it"
+            ]
+        # Its last holder may have removed it since it was opened.
+        if _is(file, workdir / NAME):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            return file, []
+        file.close()
+
+
+def _is(file: TextIO, path: pathlib.Path) -> bool:
+    return path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))

@@ -1,0 +1,52 @@
+"""Two runs never write into one work directory."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from beit_jax.run.lock import Busy, locked
+
+HOLD = """
+import pathlib, sys, time
+from beit_jax.run.lock import locked
+with locked(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_run_is_refused_until_the_first_one_dies(tmp_path):
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout.readline() == "held\n"
+        words = f"another run is going on in .*/run: process {first.pid} on .*workdir"
+        for _ in range(2):
+            with pytest.raises(Busy, match=words), locked(tmp_path / "run"):
+                pass
+        first.send_signal(signal.SIGKILL)
+    with locked(tmp_path / "run") as notes:
+        assert notes == []
+
+
+def test_runs_that_do_not_train_at_the_same_time_need_no_order(tmp_path):
+    for _ in range(2):
+        with locked(tmp_path / "run"):
+            (tmp_path / "run" / "config.json").touch()
+    assert os.listdir(tmp_path / "run") == ["config.json"]
+
+
+def test_a_run_that_is_refused_leaves_nothing(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for workdir in (tmp_path / "empty", tmp_path / "a" / "b"):
+        with pytest.raises(ValueError), locked(workdir):
+            raise ValueError
+    assert os.listdir(tmp_path) == ["empty"]
+    assert os.listdir(tmp_path / "empty") == []
+
+
+def test_one_process_of_many_takes_the_lock(tmp_path):
+    with locked(tmp_path), locked(tmp_path, enabled=False) as notes:
+        assert notes == []
