@@ -143,10 +143,13 @@ def read_last(workdir: pathlib.Path, *prefixes: str) -> dict[str, float | None]:
 
 
 def history(workdir: pathlib.Path) -> Iterator[tuple[int, dict[str, float]]]:
-    """(step, values) of every report in `metrics.jsonl`, NaN where not finite."""
+    """(step, values) of every report in `metrics.jsonl` of training and evaluations.
+
+    NaN where a number was not finite.
+    """
     for record in _records(workdir):
         step = record.pop("step", None)
-        if step is not None and "warning" not in record:
+        if step is not None and not record.keys() & {"warning", "time/start"}:
             yield step, {k: math.nan if v is None else v for k, v in record.items()}
 
 
