@@ -103,6 +103,7 @@ class Survey:
             "examples": info.num_examples,
             "looked_at": self.looked_at,
             "digest": f"{info.digest:08x}",
+            "notes": list(self.source.notes),
             "bad": {describe(index): problem for index, problem in self.bad.items()},
             "images_per_class": {
                 name: self._labels[label] for label, name in enumerate(info.class_names)
@@ -128,7 +129,7 @@ def tell(found: dict[str, Any], console: Console) -> None:
     """Prints a report for a person."""
     table = Table(show_header=False, title=found["name"])
     for name, value in found.items():
-        if name not in ("name", "bad", "images_per_class"):
+        if name not in ("name", "notes", "bad", "images_per_class"):
             table.add_row(name, _short(value))
     per_class = found["images_per_class"]
     if per_class:
@@ -137,6 +138,8 @@ def tell(found: dict[str, Any], console: Console) -> None:
         table.add_row("smallest", ", ".join(f"{name} {n}" for n, name in counts[:5]))
         table.add_row("largest", ", ".join(f"{name} {n}" for n, name in counts[-5:]))
     console.print(table)
+    for note in found["notes"]:
+        console.print(f"note: {note}", markup=False)
     for name, problem in [*found["bad"].items()][:_SHOWN]:
         console.print(f"bad: {name}: {problem}", markup=False)
     if found["bad"]:

@@ -86,6 +86,8 @@ def predict(
       ValueError: no checkpoint, no images, or a checkpoint that does not give `what`.
     """
     source = Images([str(path) for path in images])
+    for note in source.notes:
+        print(f"note: {note}", file=sys.stderr)
     saved = restore(checkpoint)
     config = config_for(saved, config)
     mesh = sharding.make_mesh(config.mesh)

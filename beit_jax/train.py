@@ -60,6 +60,8 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
     }
     notes = checks.unused_settings(config, plan, steps_per_epoch, stream.spec)
     notes += frozen_lib.places(task.frozen)
+    for one in (stream, *(test.stream for test in tests)):
+        notes += one.notes
     doubts = []
 
     with (

@@ -143,6 +143,8 @@ def fill(encode: Encode, stream: EvalStream, mesh: Mesh) -> Bank:
         labels[rows] = batch["label"][real]
         index[rows] = batch["index"][real]
         filled = rows.stop
+    for note in stream.notes:
+        print(f"note: {note}", file=sys.stderr)
     for sentence in stream.ledger.sentences.values():
         print(f"skipped: {sentence}", file=sys.stderr)
     return Bank(features[:, :filled], labels[:filled], index[:filled], stream)

@@ -8,8 +8,11 @@ import pytest
 from PIL import Image
 
 from beit_jax.data import sources
+from beit_jax.data.ops import decode
+from beit_jax.data.sources import suffixes
 from beit_jax.data.sources.files import KINDS
 from beit_jax.data.sources.subset import Subset, few_per_class
+from beit_jax.data.sources.suffixes import FORMATS
 from tests.data.trees import make_tree, pack, png, read_all
 from tests.shared import shared_path
 
@@ -149,3 +152,37 @@ def test_caltech20a_is_read_to_the_last_byte_from_its_tar():
     assert len(source.info.class_names) == 20
     for index in range(0, source.info.num_examples, 50):
         assert source.read(index).image.endswith(b"\xff\xd9")  # the end of a JPEG
+
+
+@pytest.mark.parametrize("suffix", suffixes.SUFFIXES)
+def test_every_suffix_of_a_format_is_read(tmp_path, suffix):
+    (form,) = (form for form, names in FORMATS.items() if suffix in names)
+    Image.new("RGB", (4, 4), (9, 8, 7)).save(tmp_path / f"a{suffix.upper()}", form)
+    (tmp_path / "b.png").write_bytes(png(0))
+    source = folder(tmp_path)
+    assert source.info.num_examples == 2 and not source.notes
+    assert decode.to_rgb(decode.open_image(source.read(0).image)).size == (4, 4)
+
+
+@pytest.mark.parametrize("suffix", ["", *KINDS])
+def test_what_is_left_out_is_counted_by_suffix_and_lost_classes_named(tree, suffix):
+    for name in ("train/eel/0.HEIC", "train/eel/1.heic", "train/cat/x.avif"):
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_bytes(b"x")
+    path = pack(tree, tree.parent / f"set{suffix}") if suffix else tree
+    left, lost = folder(path, split="train").notes
+    assert "3 of 9 files are left out" in left and left.endswith(".heic 2, .avif 1")
+    assert lost.endswith("train/eel") and "without a class" in lost
+    two = {"name": "folder", "path": str(path)}
+    mixture = sources.build({"name": "mixture", "parts": [two, two]})
+    assert len(mixture.notes) == 4
+    with pytest.raises(ValueError, match=r"no images .*2 of 2 files .*: \.heic 2"):
+        folder(path, split="eel")
+
+
+@pytest.mark.parametrize("left", ["@eaDir", "#recycle", ".thumbnails", "__MACOSX"])
+def test_what_systems_leave_behind_is_no_class(tree, left):
+    before = folder(tree).info
+    (tree / "train" / left / "0.png").mkdir(parents=True)
+    (tree / "train" / left / "0.png" / "SYNOPHOTO_THUMB_M.png").write_bytes(png(3))
+    assert folder(tree).info == before

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
-from beit_jax.data.sources import BadExample
+from beit_jax.data.sources import BadExample, suffixes
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+FORMATS = tuple(suffixes.FORMATS)
 MAX_PIXELS = 2**26  # 8192 x 8192; a file of 100 KB can claim more and fill the memory
 
 Image.init()  # some formats are not known before

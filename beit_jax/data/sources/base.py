@@ -64,9 +64,14 @@ class Record(NamedTuple):
 
 
 class Source:
-    """Examples that can be read by index; the pipeline shuffles and decodes."""
+    """Examples that can be read by index; the pipeline shuffles and decodes.
+
+    Attributes:
+      notes: sentences on what was found and left out.
+    """
 
     info: Info
+    notes: tuple[str, ...] = ()
 
     def read(self, index: int) -> Record:
         """Example `index` in [0, num_examples). Many threads may read at once.

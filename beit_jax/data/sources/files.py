@@ -2,7 +2,8 @@
 
 import os
 import pathlib
-from collections.abc import Callable, Iterable
+import stat
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from beit_jax.data.sources import archives
@@ -20,7 +21,8 @@ KINDS = {
 class Files(Protocol):
     """Files below one root. Nothing is unpacked to disk; any thread may read.
 
-    What is no plain file is ignored, and so are links inside archives and hidden files.
+    Hidden files are ignored, and what in archives is no plain file. Of a folder, that
+    is told when it is read.
     """
 
     def names(self) -> list[str]:
@@ -58,13 +60,15 @@ class Directory:
         self._wanted = wanted
 
     def names(self) -> list[str]:
-        found = []
+        found, above = [], {str(self._root): {_identity(self._root): self._root}}
         for folder, folders, files in os.walk(
             self._root, followlinks=True, onerror=_refuse
         ):
             folders[:] = [name for name in folders if not is_hidden(name)]
+            over = above.pop(folder)
             for name in folders:
-                _refuse_loop(os.path.join(folder, name))
+                inner = os.path.join(folder, name)
+                above[inner] = over | {_refuse_loop(inner, over): inner}
             below = os.path.relpath(folder, self._root).replace(os.sep, "/")
             start = "" if below == "." else f"{below}/"
             found += [start + name for name in files if not is_hidden(name)]
@@ -75,21 +79,40 @@ class Directory:
         return []
 
     def read(self, name: str) -> bytes:
+        path = self._root / name
         try:
-            return (self._root / name).read_bytes()
+            with open(path, "rb", opener=_at_once) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise BadExample(f"{path} is a pipe or a device, no plain file")
+                return file.read()
         except OSError as error:
-            raise BadExample(
-                f"cannot read {self._root / name}: {error.strerror}"
-            ) from error
+            raise BadExample(f"cannot read {path}: {error.strerror}") from error
 
 
 def _refuse(error: OSError) -> None:
     raise ValueError(f"cannot list {error.filename}: {error.strerror}") from error
 
 
-def _refuse_loop(folder: str) -> None:
-    if not os.path.islink(folder):
-        return
-    target, above = os.path.realpath(folder), os.path.realpath(os.path.dirname(folder))
-    if f"{above}/".startswith(f"{target}/"):
-        raise ValueError(f"{folder} links to a folder that it lies in; remove the link")
+def _identity(folder: str | pathlib.Path) -> tuple[int, int]:
+    """Of the folder itself, by whatever links it was reached."""
+    try:
+        there = os.stat(folder)
+    except OSError as error:
+        _refuse(error)
+    return there.st_dev, there.st_ino
+
+
+def _refuse_loop(folder: str, above: Mapping[tuple[int, int], str]) -> tuple[int, int]:
+    """The identity of a folder that is none of those `above` it."""
+    identity = _identity(folder)
+    if identity in above:
+        raise ValueError(
+            f"{folder} links to a folder that it lies in, {above[identity]}; remove "
+            "the link"
+        )
+    return identity
+
+
+def _at_once(path: str, flags: int) -> int:
+    """A handle, without waiting for whoever writes to a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)

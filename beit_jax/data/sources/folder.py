@@ -8,17 +8,7 @@ import numpy as np
 from beit_jax.data.sources.base import Info, Record, Source, digest
 from beit_jax.data.sources.files import open_files
 from beit_jax.data.sources.subset import Subset
-
-SUFFIXES = (
-    ".bmp",
-    ".gif",
-    ".jpeg",
-    ".jpg",
-    ".png",
-    ".tif",
-    ".tiff",
-    ".webp",
-)
+from beit_jax.data.sources.suffixes import SUFFIXES, Choice
 
 
 class Folder(Source):
@@ -55,14 +45,18 @@ class Folder(Source):
           ValueError: nothing at `path`, no images, too few for the subset, or a folder
             that is none of the classes.
         """
-        self._files = open_files(path, lambda name: _is_image(name, split))
+        choice = Choice(split)
+        self._files = open_files(path, choice)
         self._root = os.path.expanduser(path).rstrip("/")
         names = self._files.names()
         if not names:
             below = f" below a folder named {split!r}" if split else ""
+            left = "".join(f". {note}" for note in choice.notes(self._root, names)[:1])
             raise ValueError(
                 f"no images at {self._root}{below}; looked for {', '.join(SUFFIXES)}"
+                f"{left}"
             )
+        self.notes = choice.notes(self._root, names)
         labels, class_names = _classes(names, self._root, tuple(class_names))
         subset = Subset(part, limit, labels_per_class, subset_seed)
         chosen = subset.keep(
@@ -83,11 +77,6 @@ class Folder(Source):
 
     def describe(self, index: int) -> str:
         return f"{self._root}/{self._names[index]}"
-
-
-def _is_image(name: str, split: str) -> bool:
-    right_split = not split or split in name.split("/")[:-1]
-    return right_split and name.lower().endswith(SUFFIXES)
 
 
 def _classes(
