@@ -2,12 +2,13 @@
 
 import os
 import pathlib
+import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from beit_jax.data.sources import archives
-from beit_jax.data.sources.base import BadExample
+from beit_jax.data.sources.base import BadExample, DataError
 from beit_jax.data.sources.paths import is_hidden
 
 KINDS = {
@@ -15,6 +16,17 @@ KINDS = {
     ".tar.gz": archives.TarInMemory,
     ".tgz": archives.TarInMemory,
     ".zip": archives.Zip,
+}
+
+# How a file begins that is taken for an archive -> what it is, and what to do.
+_PACK = "unpack it, or pack it as .tar, .tar.gz or .zip"
+_AGAIN = "download it again"
+OTHERS = {
+    rb"BZh|\xfd7zXZ|\x28\xb5\x2f\xfd": f"is compressed by bzip2, xz or zstd; {_PACK}",
+    rb"7z\xbc\xaf|Rar!": f"is of 7-Zip or RAR; {_PACK}",
+    rb"\s*<(!doctype|html|\?xml)": f"is a web page, a login or an error; {_AGAIN}",
+    rb"\s*\{": f"is a text in JSON, perhaps an error; {_AGAIN}",
+    rb"version https://git-lfs": "is git-lfs's pointer to it; run `git lfs pull`",
 }
 
 
@@ -44,12 +56,29 @@ def open_files(path: str, wanted: Callable[[str], bool]) -> Files:
     root = pathlib.Path(path).expanduser()
     if root.is_dir():
         return Directory(root, wanted)
-    kinds = [k for suffix, k in KINDS.items() if root.name.lower().endswith(suffix)]
-    if not root.is_file() or not kinds:
+    kind = _kind(root) if root.is_file() else None
+    if kind is None:
         raise ValueError(
             f"no folder or archive ({', '.join(KINDS)}) at path={str(path)!r}"
         )
-    return kinds[0](root, wanted)
+    return kind(root, wanted)
+
+
+def _kind(path: pathlib.Path) -> Callable[..., Files] | None:
+    """The kind of archive, by its content or else by its name; None: it is none.
+
+    Raises:
+      DataError: it is something that is often taken for an archive.
+    """
+    with open(path, "rb") as file:
+        start = file.read(archives.HEADER)
+    if kind := archives.kind_of(start):
+        return kind
+    named = [k for suffix, k in KINDS.items() if path.name.lower().endswith(suffix)]
+    for pattern, what in OTHERS.items():
+        if re.match(pattern, start, re.IGNORECASE):
+            raise DataError(f"{path} is no archive that is read here: it {what}")
+    return named[0] if named else None
 
 
 class Directory:
