@@ -8,6 +8,7 @@ The exit code is 65 if an example cannot be used.
 """
 
 import collections
+import contextlib
 import json
 import pathlib
 import sys
@@ -38,6 +39,7 @@ _CELL = 112  # pixels of a picture in the sheet
 _ROWS, _VIEWS = 8, 4  # images in the sheet, and random views of each
 _IN_SHEET = ("image", "token_image", "mask", "jitter", "erase", "erase_seed")
 _WINDOW = 1024  # examples that are looked at before their findings are added up
+_DIM = 64  # levels that 14 bits in 16 reach
 _SHOWN = 20  # bad examples that are printed; the report has all
 
 
@@ -47,7 +49,7 @@ class Survey:
     def __init__(self, source: sources.Source, views: Views):
         self.source, self._views = source, views
         self.bad: dict[int, str] = {}  # index -> what is wrong with it
-        self.looked_at = self.turned = 0
+        self.looked_at = self.turned = self.dim = 0
         self._labels, self._forms = collections.Counter(), collections.Counter()
         self._sizes: list[tuple[int, int]] = []  # width, height
         self._histogram = np.zeros((3, 256), np.int64)
@@ -69,26 +71,33 @@ class Survey:
         """What one example is like, or what is wrong with it."""
         try:
             record = self.source.read(index)
-            stored = self._views.open(record)
+            image = self._views.open(record)
+            # Turned upright, it tells no more of how it is stored.
+            stored = image if image.format else decode.open_image(record.image, np.inf)
             form, size = f"{stored.format or 'array'} {stored.mode}", stored.size
-            pixels = decode.to_rgb(stored)
+            deep = decode.has_16_bits(stored)
+            pixels = decode.to_rgb(image)
             self._views.make(record, pixels, self._views.middle)
-            turned = decode.orientation(stored) != 1
         except sources.BadExample as error:
             return str(error)
+        turned = False
+        with contextlib.suppress(sources.BadExample):  # a run did not ask, or above
+            turned = decode.orientation(stored) != 1
         histogram = np.array(pixels.histogram()).reshape(3, 256)
-        return record.label, form, size, turned, histogram
+        dim = deep and not histogram[:, _DIM:].any()
+        return record.label, form, size, turned, dim, histogram
 
     def _add(self, index: int, found) -> None:
         self.looked_at += 1
         if isinstance(found, str):
             self.bad[index] = found
             return
-        label, form, size, turned, histogram = found
+        label, form, size, turned, dim, histogram = found
         self._labels[label] += 1
         self._forms[form] += 1
         self._sizes.append(size)
         self.turned += turned
+        self.dim += dim
         self._histogram += histogram
 
     def report(self, seconds: float) -> dict[str, Any]:
@@ -103,7 +112,7 @@ class Survey:
             "examples": info.num_examples,
             "looked_at": self.looked_at,
             "digest": f"{info.digest:08x}",
-            "notes": list(self.source.notes),
+            "notes": [*self.source.notes, *self._doubts()],
             "bad": {describe(index): problem for index, problem in self.bad.items()},
             "images_per_class": {
                 name: self._labels[label] for label, name in enumerate(info.class_names)
@@ -116,6 +125,16 @@ class Survey:
             "std": deviation.round(4).tolist(),
             "examples_per_second": round(self.looked_at / seconds, 1),
         }
+
+    def _doubts(self) -> list[str]:
+        """What may be so, but should be known."""
+        if not self.dim:
+            return []
+        return [
+            f"{self.dim} images are stored with 16 bits and have no level above "
+            f"{_DIM - 1} of 255 once the upper 8 are taken: are theirs numbers of 12 "
+            "bits, say, scale them to 16"
+        ]
 
 
 def _spread(sides: list[int]) -> dict[str, float]:
