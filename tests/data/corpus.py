@@ -62,6 +62,7 @@ def good() -> dict[str, tuple[bytes, Image.Image]]:
     palette = image.quantize(64)
     cmyk = encoded(image.convert("CMYK"), "JPEG")
     deep = np.asarray(grey).astype(np.uint16) * 256 + 77
+    twelve = np.asarray(grey).astype(np.uint16) * 16 + 8
     turned = Image.Exif()
     turned[0x0112] = 6
     second = photograph(1)
@@ -106,7 +107,7 @@ def good() -> dict[str, tuple[bytes, Image.Image]]:
         "animated.png": same(encoded(image, "PNG", **frames), image),
         "plain.ppm": same(encoded(image, "PPM"), image),
         "twelve_bits.pgm": same(
-            b"P5 48 36 4095\n" + (np.asarray(grey).astype(np.uint16) * 16 + 8).astype(">u2").tobytes(),
+            b"P5 48 36 4095\n" + twelve.astype(">u2").tobytes(),
             grey.convert("RGB"),
         ),
         "odd_exif.png": same(with_chunk(encoded(image, "PNG"), b"eXIf", b"x"), image),
