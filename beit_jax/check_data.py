@@ -25,6 +25,7 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from beit_jax import command, tasks
 from beit_jax import config as config_lib
@@ -34,6 +35,7 @@ from beit_jax.data.ops import decode
 from beit_jax.data.views import Views
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.tasks import on_device
+from beit_jax.text import UTF8, one_line
 
 _CELL = 112  # pixels of a picture in the sheet
 _ROWS, _VIEWS = 8, 4  # images in the sheet, and random views of each
@@ -146,23 +148,28 @@ def _spread(sides: list[int]) -> dict[str, float]:
 
 def tell(found: dict[str, Any], console: Console) -> None:
     """Prints a report for a person."""
-    table = Table(show_header=False, title=found["name"])
+    table = Table(show_header=False, title=_plain(found["name"]))
     for name, value in found.items():
         if name not in ("name", "notes", "bad", "images_per_class"):
-            table.add_row(name, _short(value))
+            table.add_row(name, _plain(_short(value)))
     per_class = found["images_per_class"]
     if per_class:
         counts = sorted((n, name) for name, n in per_class.items())
         table.add_row("classes", str(len(per_class)))
-        table.add_row("smallest", ", ".join(f"{name} {n}" for n, name in counts[:5]))
-        table.add_row("largest", ", ".join(f"{name} {n}" for n, name in counts[-5:]))
+        for name, some in (("smallest", counts[:5]), ("largest", counts[-5:])):
+            table.add_row(name, _plain(", ".join(f"{name} {n}" for n, name in some)))
     console.print(table)
     for note in found["notes"]:
-        console.print(f"note: {note}", markup=False)
+        console.print(_plain(f"note: {note}"))
     for name, problem in [*found["bad"].items()][:_SHOWN]:
-        console.print(f"bad: {name}: {problem}", markup=False)
+        console.print(_plain(f"bad: {name}: {problem}"))
     if found["bad"]:
         console.print(f"{len(found['bad'])} of {found['looked_at']} cannot be used")
+
+
+def _plain(text: str) -> Text:
+    """As it stands: neither markup nor the name of an emoji."""
+    return Text(one_line(text))
 
 
 def _short(value: Any) -> str:
@@ -255,11 +262,11 @@ def main(options) -> None:
     tell(found, console)
     out = pathlib.Path(options.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
-    (out / "report.json").write_text(json.dumps(found, indent=2) + "\n")
-    console.print(f"wrote {out / 'report.json'}", markup=False)
+    (out / "report.json").write_text(json.dumps(found, indent=2) + "\n", **UTF8)
+    console.print(_plain(f"wrote {out / 'report.json'}"))
     if len(survey.bad) < survey.looked_at:
         sheet(data, spec).save(out / "sheet.png")
-        console.print(f"wrote {out / 'sheet.png'}", markup=False)
+        console.print(_plain(f"wrote {out / 'sheet.png'}"))
     if survey.bad:
         sys.exit(sources.DataError.exit_code)
 

@@ -234,7 +234,7 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "checkpoint", None, "a run's work directory, or any other checkpoint"
     )
-    flags.DEFINE_list("images", [], "folders, archives, image files: PATH[,PATH...]")
+    command.define_paths("images", "folders, archives, image files: PATH[,PATH...]")
     flags.DEFINE_enum("what", "labels", [*predictions.FILES], "what to find")
     flags.DEFINE_string("out", "predictions", "the folder for what was found")
     flags.DEFINE_bool("overwrite", False, "replace what an earlier command wrote")

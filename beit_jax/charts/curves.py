@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from beit_jax.charts.figure import to_image
+from beit_jax.charts.figure import label, to_image
 
 _COLOURS = 10  # of Matplotlib's cycle; then the lines are drawn in another style
+_LETTERS = 60  # of the name of a run or a metric
 _STYLES = ("-", "--", ":", "-.")
 
 Curve = tuple[np.ndarray, np.ndarray]  # steps, values
@@ -29,8 +30,9 @@ def draw(curves: Mapping[str, Mapping[str, Curve]]) -> np.ndarray:
             # A metric that was told once or twice would be no line.
             marker = "o" if len(steps) < 3 else None
             look = {"color": f"C{number % _COLOURS}", "ls": style, "marker": marker}
-            axes.plot(steps, values, label=run, linewidth=1.6, markersize=4, **look)
-        axes.set(xlabel="step", ylabel=metric)
+            name = label(run, _LETTERS)
+            axes.plot(steps, values, label=name, linewidth=1.6, markersize=4, **look)
+        axes.set(xlabel="step", ylabel=label(metric, _LETTERS))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)

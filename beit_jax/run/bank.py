@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
 from beit_jax import config as config_lib
@@ -21,6 +22,7 @@ from beit_jax.data.pipeline import EvalStream
 from beit_jax.models.pixels import PixelSpace
 from beit_jax.models.vit import Encoder
 from beit_jax.tasks import encoders
+from beit_jax.text import one_line
 
 Encode = Callable[[jax.Array], jax.Array]
 
@@ -128,7 +130,7 @@ def fill(encode: Encode, stream: EvalStream, mesh: Mesh) -> Bank:
     labels, index = np.empty((2, count), np.int64)
     batches = track(
         stream.batches(),
-        f"encoding {stream.info.name}",
+        escape(f"encoding {one_line(stream.info.name)}"),
         stream.steps_per_epoch,
         console=Console(stderr=True),
     )

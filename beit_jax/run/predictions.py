@@ -1,7 +1,7 @@
 """What was found of images, as files: tables, arrays, pictures."""
 
-import csv
 import json
+import os
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -10,6 +10,7 @@ import numpy as np
 
 from beit_jax.charts import attention
 from beit_jax.run.writer import one_picture
+from beit_jax.text import UTF8, Table
 
 # What can be asked for -> what is written.
 FILES = {
@@ -19,6 +20,7 @@ FILES = {
     "attention": ("attention.npz", "attention"),
     "reconstruction": ("reconstruction",),
 }
+_STEM_BYTES = 200  # of an image's name in a picture's, which may have 255
 _PAIR = ("label", "probability")
 
 
@@ -54,17 +56,17 @@ def clear(out: pathlib.Path, what: str) -> None:
 def write_labels(found: Iterable[Prediction], out: pathlib.Path, top: int) -> None:
     """Each image's `top` likeliest classes, for tables and for programs."""
     with (
-        (out / "labels.csv").open("w", newline="") as table,
-        (out / "labels.jsonl").open("w") as lines,
+        (out / "labels.csv").open("w", newline="", **UTF8) as file,
+        (out / "labels.jsonl").open("w", **UTF8) as lines,
     ):
-        rows = csv.writer(table)
+        table = Table(file)
         for number, one in enumerate(found):
             names = one.found["label"][:top].tolist()
             shares = [float(f"{p:.6g}") for p in one.found["probability"][:top]]
             pairs = list(zip(names, shares, strict=True))
             if not number:
-                rows.writerow(["image", *_PAIR, *_more_columns(len(pairs))])
-            rows.writerow([one.name, *(value for pair in pairs for value in pair)])
+                table.write(["image", *_PAIR, *_more_columns(len(pairs))])
+            table.write([one.name, *(value for pair in pairs for value in pair)])
             best = [dict(zip(_PAIR, pair, strict=True)) for pair in pairs]
             record = {"image": one.name, "labels": best}
             lines.write(json.dumps(record, ensure_ascii=False) + "\n")
@@ -156,5 +158,6 @@ def _save_picture(
     picture: np.ndarray, folder: pathlib.Path, number: int, name: str
 ) -> None:
     folder.mkdir(exist_ok=True)
-    file = f"{number:06d}_{pathlib.PurePath(name).stem}.png"
+    stem = os.fsdecode(os.fsencode(pathlib.PurePath(name).stem)[:_STEM_BYTES])
+    file = f"{number:06d}_{stem}.png"
     one_picture(picture[None]).save(folder / file)

@@ -111,11 +111,14 @@ class Directory:
         path = self._root / name
         try:
             with open(path, "rb", opener=_at_once) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise BadExample(f"{path} is a pipe or a device, no plain file")
-                return file.read()
-        except OSError as error:
-            raise BadExample(f"cannot read {path}: {error.strerror}") from error
+                plain = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+                data = file.read() if plain else b""
+        except (OSError, ValueError) as error:  # ValueError: no file can be called so
+            why = getattr(error, "strerror", error)
+            raise BadExample(f"cannot read {path}: {why}") from error
+        if not plain:
+            raise BadExample(f"{path} is a pipe or a device, no plain file")
+        return data
 
 
 def _refuse(error: OSError) -> None:
