@@ -19,6 +19,7 @@ from beit_jax import sharding
 from beit_jax.checkpoints import steps
 from beit_jax.data import pipeline
 from beit_jax.data.pipeline import EvalStream
+from beit_jax.data.sources import difference
 from beit_jax.models.pixels import PixelSpace
 from beit_jax.models.vit import Encoder
 from beit_jax.tasks import encoders
@@ -115,12 +116,8 @@ def splits(data: ConfigDict, size: tuple[int, int]) -> tuple[EvalStream, EvalStr
         "label": jax.ShapeDtypeStruct((), jnp.int32),
     }
     one, two = (pipeline.eval_stream(part, spec, seed=0) for part in (first, data))
-    if one.info.class_names != two.info.class_names:
-        apart = set(one.info.class_names) ^ set(two.info.class_names)
-        raise ValueError(
-            f"{one.info.name} and {two.info.name} have different classes: "
-            f"{sorted(apart)[:12]}"
-        )
+    if apart := difference(one.info, two.info):
+        raise ValueError(apart)
     return one, two
 
 

@@ -115,9 +115,10 @@ def test_a_subset_is_drawn_within_its_part():
     [
         ({"path": "nowhere"}, "no folder or archive .*path='nowhere'"),
         ({"split": "val"}, "no images at .*set below a folder named 'val'.*png"),
-        ({"labels_per_class": 7}, "labels_per_class=7, but class 0 has 6"),
+        ({"labels_per_class": 7}, "labels_per_class=7, but class 'cat' has 6"),
         ({"labels_per_clas": 7}, "did you mean 'labels_per_class'"),
         ({"labels_per_class": 1, "limit": 1}, "not both"),
+        ({"subset_seed": -1}, "subset_seed=-1 must be in 0..4294967295"),
         ({"limit": -1}, "limit=-1 .* must be at least 0"),
         ({"part": "val"}, "part='val' must be train, test or empty"),
     ],
@@ -125,6 +126,28 @@ def test_a_subset_is_drawn_within_its_part():
 def test_folder_errors_name_value_and_rule(tree, settings, message):
     with pytest.raises(ValueError, match=message):
         sources.build({"name": "folder", "path": str(tree), **settings})
+
+
+def test_the_same_classes_in_another_order_are_told_so(tmp_path):
+    """Folders are sorted as texts, a list's numbers as numbers."""
+    lines = ["image,label"]
+    for number in range(12):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}" / "a.png").write_bytes(png(number))
+        lines.append(f"{number}/a.png,{number}")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    listed = sources.build({"name": "list", "path": str(tmp_path / "list.csv")})
+    folders = folder(tmp_path)
+    said = sources.difference(folders.info, listed.info)
+    assert "the same classes in another order: 0, 1, 10, 11, 2" in said
+    assert ", and 0, 1, 2, 3," in said and "class_names" in said
+    same = folder(tmp_path, class_names=listed.info.class_names)
+    assert sources.difference(same.info, listed.info) == ""
+
+
+def test_a_flat_folder_has_no_classes_to_find(tree):
+    with pytest.raises(ValueError, match=r"lie in no class folders.*\(cat, dog\)"):
+        folder(tree / "train" / "cat", class_names=("cat", "dog"))
 
 
 def test_images_beside_class_folders_are_refused(tree):

@@ -36,6 +36,20 @@ class Info(NamedTuple):
     digest: int
 
 
+def difference(one: Info, other: Info) -> str:
+    """How the classes of two sources differ, in words; empty: they do not."""
+    names, others = one.class_names, other.class_names
+    if names == others:
+        return ""
+    if apart := sorted(set(names) ^ set(others)):
+        return f"{one.name} and {other.name} have different classes: {apart[:12]}"
+    return (
+        f"{one.name} and {other.name} have the same classes in another order: "
+        f"{', '.join(names[:12])}, and {', '.join(others[:12])} (folders are sorted as "
+        "texts, 10 before 2); give both the same class_names"
+    )
+
+
 class Record(NamedTuple):
     """One example as it is stored; what a source does not have is None.
 

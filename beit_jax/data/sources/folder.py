@@ -60,7 +60,9 @@ class Folder(Source):
         labels, class_names = _classes(names, self._root, tuple(class_names))
         subset = Subset(part, limit, labels_per_class, subset_seed)
         chosen = subset.keep(
-            len(names), (lambda mine: labels[mine]) if class_names else None
+            len(names),
+            (lambda mine: labels[mine]) if class_names else None,
+            class_names,
         )
         below = len(_common_folder(names))  # the same data elsewhere is the same
         self._names = [names[i] for i in chosen]
@@ -90,6 +92,12 @@ def _classes(
     folders = [posixpath.dirname(name) for name in names]
     if len(set(folders)) == 1 and not class_names:
         return np.zeros(len(names), np.int32), ()
+    if set(folders) == {""}:
+        raise ValueError(
+            f"images at {root} lie in no class folders, and there are to be classes "
+            f"({', '.join(class_names[:5])}{', …' * (len(class_names) > 5)}); put "
+            "them into folders called so, or list them with labels"
+        )
     if "" in folders:
         raise ValueError(
             f"images at {root} lie both beside and inside class folders; move "

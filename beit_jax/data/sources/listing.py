@@ -70,7 +70,7 @@ class Listing(Source):
         labelled = rows[0].label is not None
         labels = np.array([row.label or 0 for row in rows], np.int32)
         chosen = Subset(part, limit, labels_per_class, subset_seed).keep(
-            len(rows), (lambda mine: labels[mine]) if labelled else None
+            len(rows), (lambda mine: labels[mine]) if labelled else None, class_names
         )
         self._rows = [rows[i] for i in chosen]
         self.info = Info(
