@@ -178,6 +178,9 @@ def test_a_file_of_transformers_is_read_with_the_configs_beside_it(tmp_path):
         ),
         ("config", {"hidden_act": "relu"}, "hidden_act='relu', no BEiT"),
         ("config", {"image_size": 64}, "says images of 64 px"),
+        ("config", {"image_size": "32"}, "image_size='32', which is no number"),
+        ("config", {"image_size": [32]}, r"image_size=\[32\], which is no number"),
+        ("config", {"layer_norm_eps": "x"}, "layer_norm_eps='x', which is no number"),
     ],
 )
 def test_configs_that_ours_cannot_follow_are_refused(tmp_path, file, values, message):
