@@ -142,6 +142,12 @@ def test_every_name_is_drawn_as_it_is(name):
         assert draw().std() > 0
 
 
+def test_a_run_that_begins_with_an_underscore_is_in_the_legend():
+    line = np.arange(3), np.arange(3.0)
+    one, other = (curves.draw({"loss": {name: line}}) for name in ("_a", "_b"))
+    assert one.shape == other.shape and (one != other).any()
+
+
 def test_letters_that_the_font_lacks_are_told_by_their_codes():
     assert figure.label("中é", 9) == "\\u4e2dé"
     assert figure.label("0123456789", 4) == "012…"

@@ -65,6 +65,24 @@ def test_given_classes_number_the_folders(tree):
         folder(tree, class_names=("eel", "dog"))
 
 
+def test_a_name_of_two_classes_is_refused_where_it_is_used(tree):
+    names = ("cat", "dog", "crane", "crane")
+    assert folder(tree, class_names=names).info.class_names == names
+    with pytest.raises(ValueError, match="class_names has 'cat' 2 times"):
+        folder(tree, class_names=("cat", "dog", "cat"))
+    (tree / "list.csv").write_text("image,label\ntrain/cat/0.png,cat\n")
+    listed = {"name": "list", "path": str(tree / "list.csv")}
+    with pytest.raises(ValueError, match="class_names has 'cat' 2 times"):
+        sources.build(listed | {"class_names": ("cat", "cat")})
+
+
+def test_class_names_may_be_numbers(tree):
+    (tree / "train" / "cat").rename(tree / "train" / "7")
+    (tree / "train" / "dog").rename(tree / "train" / "3")
+    source = folder(tree / "train", class_names=(7, 3))
+    assert source.info.class_names == ("7", "3")
+
+
 def test_a_slash_at_the_end_of_the_path_changes_nothing(tree):
     assert folder(f"{tree}/").info == folder(tree).info
 

@@ -104,8 +104,7 @@ def _state_dict(tree: Any) -> tuple[dict[str, Tensor], Notes]:
     notes: Notes = ()
     for _ in range(MOST_WRAPPED):
         parts = tree if isinstance(tree, dict) else {}
-        could = [name for name, x in parts.items() if isinstance(x, dict | Inert) and x]
-        name, told = wrappers.taken(could)
+        name, told = wrappers.taken([name for name, x in parts.items() if _holds(x)])
         if not name:
             break
         tree, notes = tree[name], (*notes, *told)
@@ -120,6 +119,15 @@ def _state_dict(tree: Any) -> tuple[dict[str, Tensor], Notes]:
                 f"where a state dict has tensors; that may lie in {', '.join(WRAPPED)}"
             )
     return tree, notes
+
+
+def _holds(part: Any) -> bool:
+    """Whether it could be a state dict, or hold one: settings are none."""
+    if isinstance(part, Inert):
+        return isinstance(part.state, dict) and "_parameters" in part.state
+    return isinstance(part, dict) and any(
+        isinstance(x, Tensor | dict | Inert) for x in part.values()
+    )
 
 
 def _of_module(module: Inert) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """What a source of examples is: facts about it, and examples read by index."""
 
+import collections
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -34,6 +35,19 @@ class Info(NamedTuple):
     num_examples: int
     class_names: tuple[str, ...]
     digest: int
+
+
+def check_unique(class_names: Sequence[str], used: Collection[str]) -> None:
+    """Raises ValueError when a name that is used is that of several classes.
+
+    As two of ImageNet's are called crane; which of them is meant, nobody could tell.
+    """
+    for name, count in collections.Counter(class_names).items():
+        if count > 1 and name in used:
+            raise ValueError(
+                f"class_names has {name!r} {count} times: which of them images of "
+                f"{name!r} are, cannot be told; name them apart"
+            )
 
 
 def difference(one: Info, other: Info) -> str:

@@ -5,7 +5,7 @@ import posixpath
 
 import numpy as np
 
-from beit_jax.data.sources.base import Info, Record, Source, digest
+from beit_jax.data.sources.base import Info, Record, Source, check_unique, digest
 from beit_jax.data.sources.files import open_files
 from beit_jax.data.sources.subset import Subset
 from beit_jax.data.sources.suffixes import SUFFIXES, Choice
@@ -57,7 +57,7 @@ class Folder(Source):
                 f"{left}"
             )
         self.notes = choice.notes(self._root, names)
-        labels, class_names = _classes(names, self._root, tuple(class_names))
+        labels, class_names = _classes(names, self._root, tuple(map(str, class_names)))
         subset = Subset(part, limit, labels_per_class, subset_seed)
         chosen = subset.keep(
             len(names),
@@ -112,6 +112,7 @@ def _classes(
             f"({', '.join(class_names[:5])}{', …' * (len(class_names) > 5)}): "
             f"{', '.join(unknown[:12])}{', …' * (len(unknown) > 12)}"
         )
+    check_unique(class_names, set(class_of))
     labels = np.array([label_of[name] for name in class_of], np.int32)
     return labels, class_names
 

@@ -105,6 +105,17 @@ def test_which_weights_are_taken_is_told(write, tmp_path):
     assert files.read(write(tmp_path / "c.pth", only, DATA)).texts == {}
 
 
+def test_settings_are_no_weights(write, tmp_path):
+    """Which some call their model, and have the state dict beside."""
+    body = {
+        "model": value({"dim": 768}),
+        "module": new("argparse.Namespace", value({})),
+    }
+    path = write(tmp_path / "a.pth", mapping(body | {"state_dict": STATE}), DATA)
+    assert files.read(path).state.keys() == {"w", "b"}
+    assert files.read(path).texts == {}
+
+
 def test_a_wrapper_may_lie_in_a_wrapper(write, tmp_path):
     body = mapping({"model": mapping({"state_dict": STATE, "step": value(1)})})
     assert read(write(tmp_path / "a.pth", body, DATA)).keys() == {"w", "b"}
