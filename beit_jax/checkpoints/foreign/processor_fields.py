@@ -14,7 +14,6 @@ REFUSED = {
     "keep_aspect_ratio": "sizes by each image's shape",
     "size_divisor": "sizes by each image's shape",
     "size_divisibility": "sizes by each image's shape",
-    "include_top": "a second division by the deviation",
     "do_image_splitting": "several parts of an image",
     "do_split_image": "several parts of an image",
     "crop_to_patches": "several parts of an image",
@@ -26,7 +25,7 @@ _KINDS = "image_processor_type feature_extractor_type"
 _RESIZE = "do_resize size resample do_center_crop crop_size crop_pct"
 _BORDER = "do_pad pad_size do_thumbnail"
 _SCALE = "do_rescale rescale_factor rescale_offset offset"
-_NORM = "do_normalize image_mean image_std"
+_NORM = "do_normalize image_mean image_std include_top"
 OBEYED = {*f"{_KINDS} {_RESIZE} {_BORDER} {_SCALE} {_NORM}".split()}
 # What changes no image that a network sees, or is for what keep_aspect_ratio makes.
 _LABELS = "do_convert_rgb do_reduce_labels reduce_labels num_labels ensure_multiple_of"
@@ -34,6 +33,7 @@ _ARRAYS = "data_format input_data_format return_tensors device disable_grouping"
 _ORIGIN = "processor_class _processor_class auto_map transformers_version name_or_path"
 _ASIDE = "default_to_square antialias model_input_names num_channels patch_size"
 _ASIDE += " image_size image_seq_length _valid_kwargs_names"
+_ASIDE += " do_convert_annotations format"
 IDLE = {*f"{_LABELS} {_ARRAYS} {_ORIGIN} {_ASIDE}".split()}
 IDLE_STARTS = ("codebook_", "input_size_", "mask_", "total_mask", "return_", "do_cod")
 
@@ -61,9 +61,10 @@ def check(processor: Mapping[str, Any], kind: str) -> tuple[str, ...]:
     for name in ("do_thumbnail", "do_pad"):
         if kind == "donut" and not flag(processor, name, True):
             raise ValueError(f"{FILE}: {name}=False of Donut: its views have no size")
-    if flag(processor, "do_pad", False) and processor.get("pad_size"):
-        said = processor["pad_size"]
-        raise ValueError(f"{FILE}: pad_size={said!r} means a border of another size")
+    pad = sides("pad_size", processor.get("pad_size"))
+    lengths = {*pad.values(), *sides("size", processor.get("size")).values()}
+    if flag(processor, "do_pad", False) and pad and len(lengths) > 1:
+        raise ValueError(f"{FILE}: pad_size={pad} means a border of another size")
     known = OBEYED | IDLE | REFUSED.keys()
     more = [
         name
@@ -123,7 +124,8 @@ def scale(processor: Mapping[str, Any]) -> Scale:
     """What rescaling and normalising come to together.
 
     Pixels in 0..255 are multiplied by rescale_factor, lowered by 1 with rescale_offset,
-    and then have image_mean taken off and are divided by image_std.
+    and then have image_mean taken off and are divided by image_std; once more so with
+    EfficientNet's include_top.
     """
     factor = 1.0
     if flag(processor, "do_rescale", True):
@@ -131,14 +133,17 @@ def scale(processor: Mapping[str, Any]) -> Scale:
         factor = 1 / 255 if said is None else said
         if not _is_number(factor) or factor <= 0:
             raise ValueError(f"{FILE}: rescale_factor={factor!r} must be above 0")
-    mean, std = (0.0,) * 3, (1.0,) * 3
-    if flag(processor, "do_normalize", True):
-        # What BeitImageProcessor has where nothing is said.
-        said = {name: processor.get(name) for name in ("image_mean", "image_std")}
-        mean, std = (
-            three(f"{FILE}: {name}", 0.5 if value is None else value)
-            for name, value in said.items()
-        )
+    # What BeitImageProcessor has where nothing is said.
+    said = {name: processor.get(name) for name in ("image_mean", "image_std")}
+    mean, deviation = (
+        three(f"{FILE}: {name}", 0.5 if value is None else value)
+        for name, value in said.items()
+    )
+    std = deviation
+    if not flag(processor, "do_normalize", True):
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    if flag(processor, "include_top", False):
+        std = tuple(one * other for one, other in zip(std, deviation, strict=True))
     if any(flag(processor, name, False) for name in ("rescale_offset", "offset")):
         mean = tuple(value + 1 for value in mean)
     to_unit = 1 / (255 * factor)

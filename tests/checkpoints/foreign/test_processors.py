@@ -51,6 +51,11 @@ RESIZES = [
     ("DonutImageProcessor", {"size": SQUARE}, preparation.fit()),
     ("SamImageProcessor", {"size": {"longest_edge": SIDE}, "do_pad": True}, BORDERED),
     (
+        "SamImageProcessor",
+        {"size": {"longest_edge": SIDE}, "do_pad": True, "pad_size": SQUARE},
+        BORDERED,
+    ),
+    (
         "SomeImageProcessor",
         {"size": {"max_height": SIDE, "max_width": SIDE}, "do_pad": True},
         BORDERED,
@@ -88,6 +93,7 @@ SCALES = [
     ({"do_normalize": False, "do_rescale": False}, "raw"),
     ({"do_normalize": False, "rescale_factor": 1}, "raw"),
     ({"image_std": 1.0}, "centred"),
+    ({"image_std": 0.5**0.5, "include_top": True}, "half"),
 ]
 
 
@@ -102,7 +108,7 @@ def test_scaling_and_normalising_come_to_a_pixel_space(said, pixels):
     if said.get("do_normalize", True):
         mean, std = (said.get(f"image_{name}") for name in ("mean", "std"))
         mean, std = (0.5 if x is None else np.ravel(x)[0] for x in (mean, std))
-        theirs = (theirs - mean) / std
+        theirs = (theirs - mean) / (std**2 if said.get("include_top") else std)
     space = PIXEL_SPACES[pixels]
     ours = (x / 255 - space.mean[0]) / space.std[0]
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
