@@ -246,9 +246,10 @@ def main(options) -> None:
         raise ValueError("give --data FOLDER_OR_ARCHIVE or --config FILE[:ARG]")
     if options.config:
         config_lib.check(options.config)
-        data, spec = options.config.data, tasks.build(options.config).train_spec
+        data, task = options.config.data, tasks.build(options.config)
+        spec = task.train_spec
         if options.evaluation:
-            data.source = data.eval_source
+            data.source, spec = data.eval_source, task.eval_spec
     else:
         data, spec = _of_a_folder(options.data)
     console, begun = Console(), time.perf_counter()

@@ -134,8 +134,9 @@ def _check_order(names: Sequence[str], where: str) -> None:
         raise ValueError(
             f"{where} does not know the names of its classes. Those of the data are "
             f"numbers in the order of texts, {_brief(list(names))}, where the "
-            f"checkpoint's are rather {_brief(counted)}: give them by --class_names in "
-            "the order of its logits, or let them be by --override_card"
+            f"checkpoint's are more likely {_brief(counted)}: give them by "
+            "--class_names in the order of its logits, or let them be by "
+            "--override_card"
         )
 
 

@@ -64,6 +64,16 @@ def open_files(path: str, wanted: Callable[[str], bool]) -> Files:
     return kind(root, wanted)
 
 
+def is_archive(path: pathlib.Path) -> bool:
+    """Whether a file is called or begins as an archive."""
+    try:
+        with open(path, "rb") as file:
+            kind = archives.kind_of(file.read(archives.HEADER))
+    except OSError:
+        kind = None  # reading tells
+    return kind is not None or path.name.lower().endswith(tuple(KINDS))
+
+
 def _kind(path: pathlib.Path) -> Callable[..., Files] | None:
     """The kind of archive, by its content or else by its name; None: it is none.
 

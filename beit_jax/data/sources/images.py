@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from beit_jax.data.sources.base import Info, Record, Source, digest
-from beit_jax.data.sources.files import KINDS, Files, open_files
+from beit_jax.data.sources.files import Files, is_archive, open_files
 from beit_jax.data.sources.suffixes import SUFFIXES, Choice
 
 
@@ -48,7 +48,7 @@ def _open(path: pathlib.Path, choice: Choice) -> tuple[pathlib.Path, Files, list
     """What holds the images at `path`, and their names in it."""
     if not path.exists():
         raise ValueError(f"there is no file, folder or archive {str(path)!r}")
-    if path.is_file() and not path.name.lower().endswith(tuple(KINDS)):
+    if path.is_file() and not is_archive(path):
         return path.parent, open_files(str(path.parent), choice), [path.name]
     files = open_files(str(path), choice)
     names = files.names()

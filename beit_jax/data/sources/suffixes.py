@@ -4,6 +4,8 @@ import collections
 import posixpath
 from collections.abc import Sequence
 
+from beit_jax.text import one_line
+
 # Formats by Pillow's names -> how files of them are called.
 FORMATS = {
     "BMP": (".bmp", ".dib"),
@@ -58,7 +60,7 @@ class Choice:
                 f"{root}: folders without any image that can be read, and so without "
                 f"a class: {_brief(without)}",
             )
-        return told
+        return tuple(map(one_line, told))
 
 
 def _brief(words: list[str]) -> str:
