@@ -86,7 +86,8 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
             meter.say(f"{workdir} is complete at step {first}")
             return read_last(workdir, *(f"{test.name}/" for test in tests))
         if first == 0 and config.init_from:
-            state, report, doubts = warm_start(config, task, state)
+            known = card["class_names"]
+            state, report, doubts = warm_start(config, task, state, known)
             notes.append(report)
         frozen = jax.device_put(frozen_lib.load(task.frozen), sharding.replicated(mesh))
         update = make_update(task, optimizer, config, shardings, mesh)

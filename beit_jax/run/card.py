@@ -160,6 +160,18 @@ def doubts(saved: Restored, model: Mapping[str, Any]) -> list[str]:
     return said
 
 
+def doubts_of_head(saved: Restored, class_names: Sequence[str]) -> list[str]:
+    """What a run should know that goes on with a head for its own classes."""
+    known = of_checkpoint(saved)["class_names"]
+    if not known or list(class_names) == known:
+        return []
+    return [
+        f"the head of {saved.path} tells {_brief(known)} in this order, the data have "
+        f"{_brief(list(class_names))}: set init_fresh='head', or class_names of the "
+        "source, unless that is wanted"
+    ]
+
+
 def check_data(saved: Restored, data: ConfigDict) -> None:
     """Holds a recipe's `data` against the card of a checkpoint with an encoder.
 

@@ -58,19 +58,19 @@ def of_texts(
         return _of_processor(processor, image_size, pixels)
     # As run_class_finetuning.py does.
     frame = preparation.centre(224 / 256 if side < 384 else 1.0)
-    notes = (
+    note = (
         f"images are resized (bicubic) and cut as the official evaluation does, with "
         f"crop_pct={frame['crop_pct']}: the file does not tell. To evaluate otherwise: "
-        "data.eval_frame of a recipe, with --override_card",
+        "data.eval_frame of a recipe, with --override_card"
     )
-    if pixels:
-        return Preparation(pixels, "bicubic", frame, notes)
-    guess = "imagenet" if IMAGENET_NAMES.search(name) else "half"
-    note = (
-        f"pixels={guess!r} by the name {name!r}: the file does not tell. BEiT v1's "
-        "weights of ImageNet-22k want 'half', all others 'imagenet': --pixels"
-    )
-    return Preparation(guess, "bicubic", frame, (note, *notes))
+    if not pixels:
+        pixels = "imagenet" if IMAGENET_NAMES.search(name) else "half"
+        note = (
+            f"pixels={pixels!r} by the name {name!r}: the file does not tell. BEiT "
+            "v1's weights of ImageNet-22k want 'half', all others 'imagenet': "
+            f"--pixels; and {note}"
+        )
+    return Preparation(pixels, "bicubic", frame, (note,))
 
 
 def _of_processor(

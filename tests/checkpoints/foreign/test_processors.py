@@ -175,10 +175,11 @@ def test_fields_that_are_not_known_are_told():
 
 
 def test_a_file_alone_tells_nothing_and_what_is_assumed_is_told():
-    pixels, frame = processors.of_texts({}, "x", (SIDE, SIDE)).notes
-    assert "pixels='half'" in pixels and "crop_pct=0.875" in frame
-    assert processors.of_texts({}, "x", (SIDE, SIDE), "unit").notes == (frame,)
-    assert "crop_pct=1.0" in processors.of_texts({}, "x", (384, 384)).notes[1]
+    (note,) = processors.of_texts({}, "x", (SIDE, SIDE)).notes
+    assert note.startswith("pixels='half' by") and "crop_pct=0.875: the file" in note
+    (given,) = processors.of_texts({}, "x", (SIDE, SIDE), "unit").notes
+    assert "pixels" not in given and "crop_pct=0.875: the file" in given
+    assert "crop_pct=1.0" in processors.of_texts({}, "x", (384, 384)).notes[0]
 
 
 def test_convnext_squashes_large_images():
