@@ -8,6 +8,7 @@ The exit code is 65 if an example cannot be used.
 """
 
 import collections
+import contextlib
 import json
 import pathlib
 import sys
@@ -24,6 +25,7 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from beit_jax import command, tasks
 from beit_jax import config as config_lib
@@ -33,11 +35,13 @@ from beit_jax.data.ops import decode
 from beit_jax.data.views import Views
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.tasks import on_device
+from beit_jax.text import UTF8, one_line
 
 _CELL = 112  # pixels of a picture in the sheet
 _ROWS, _VIEWS = 8, 4  # images in the sheet, and random views of each
 _IN_SHEET = ("image", "token_image", "mask", "jitter", "erase", "erase_seed")
 _WINDOW = 1024  # examples that are looked at before their findings are added up
+_DIM = 64  # levels that 14 bits in 16 reach
 _SHOWN = 20  # bad examples that are printed; the report has all
 
 
@@ -47,7 +51,7 @@ class Survey:
     def __init__(self, source: sources.Source, views: Views):
         self.source, self._views = source, views
         self.bad: dict[int, str] = {}  # index -> what is wrong with it
-        self.looked_at = self.turned = 0
+        self.looked_at = self.turned = self.dim = 0
         self._labels, self._forms = collections.Counter(), collections.Counter()
         self._sizes: list[tuple[int, int]] = []  # width, height
         self._histogram = np.zeros((3, 256), np.int64)
@@ -69,26 +73,33 @@ class Survey:
         """What one example is like, or what is wrong with it."""
         try:
             record = self.source.read(index)
-            stored = self._views.open(record)
+            image = self._views.open(record)
+            # Turned upright, it tells no more of how it is stored.
+            stored = image if image.format else decode.open_image(record.image, np.inf)
             form, size = f"{stored.format or 'array'} {stored.mode}", stored.size
-            pixels = decode.to_rgb(stored)
+            deep = decode.has_16_bits(stored)
+            pixels = decode.to_rgb(image)
             self._views.make(record, pixels, self._views.middle)
-            turned = decode.orientation(stored) != 1
         except sources.BadExample as error:
             return str(error)
+        turned = False
+        with contextlib.suppress(sources.BadExample):  # a run did not ask, or above
+            turned = decode.orientation(stored) != 1
         histogram = np.array(pixels.histogram()).reshape(3, 256)
-        return record.label, form, size, turned, histogram
+        dim = deep and not histogram[:, _DIM:].any()
+        return record.label, form, size, turned, dim, histogram
 
     def _add(self, index: int, found) -> None:
         self.looked_at += 1
         if isinstance(found, str):
             self.bad[index] = found
             return
-        label, form, size, turned, histogram = found
+        label, form, size, turned, dim, histogram = found
         self._labels[label] += 1
         self._forms[form] += 1
         self._sizes.append(size)
         self.turned += turned
+        self.dim += dim
         self._histogram += histogram
 
     def report(self, seconds: float) -> dict[str, Any]:
@@ -103,6 +114,7 @@ class Survey:
             "examples": info.num_examples,
             "looked_at": self.looked_at,
             "digest": f"{info.digest:08x}",
+            "notes": [*self.source.notes, *self._doubts()],
             "bad": {describe(index): problem for index, problem in self.bad.items()},
             "images_per_class": {
                 name: self._labels[label] for label, name in enumerate(info.class_names)
@@ -116,6 +128,16 @@ class Survey:
             "examples_per_second": round(self.looked_at / seconds, 1),
         }
 
+    def _doubts(self) -> list[str]:
+        """What may be so, but should be known."""
+        if not self.dim:
+            return []
+        return [
+            f"{self.dim} images are stored with 16 bits and have no level above "
+            f"{_DIM - 1} of 255 once the upper 8 are taken: are theirs numbers of 12 "
+            "bits, say, scale them to 16"
+        ]
+
 
 def _spread(sides: list[int]) -> dict[str, float]:
     if not sides:
@@ -126,21 +148,28 @@ def _spread(sides: list[int]) -> dict[str, float]:
 
 def tell(found: dict[str, Any], console: Console) -> None:
     """Prints a report for a person."""
-    table = Table(show_header=False, title=found["name"])
+    table = Table(show_header=False, title=_plain(found["name"]))
     for name, value in found.items():
-        if name not in ("name", "bad", "images_per_class"):
-            table.add_row(name, _short(value))
+        if name not in ("name", "notes", "bad", "images_per_class"):
+            table.add_row(name, _plain(_short(value)))
     per_class = found["images_per_class"]
     if per_class:
         counts = sorted((n, name) for name, n in per_class.items())
         table.add_row("classes", str(len(per_class)))
-        table.add_row("smallest", ", ".join(f"{name} {n}" for n, name in counts[:5]))
-        table.add_row("largest", ", ".join(f"{name} {n}" for n, name in counts[-5:]))
+        for name, some in (("smallest", counts[:5]), ("largest", counts[-5:])):
+            table.add_row(name, _plain(", ".join(f"{name} {n}" for n, name in some)))
     console.print(table)
+    for note in found["notes"]:
+        console.print(_plain(f"note: {note}"))
     for name, problem in [*found["bad"].items()][:_SHOWN]:
-        console.print(f"bad: {name}: {problem}", markup=False)
+        console.print(_plain(f"bad: {name}: {problem}"))
     if found["bad"]:
         console.print(f"{len(found['bad'])} of {found['looked_at']} cannot be used")
+
+
+def _plain(text: str) -> Text:
+    """As it stands: neither markup nor the name of an emoji."""
+    return Text(one_line(text))
 
 
 def _short(value: Any) -> str:
@@ -217,9 +246,10 @@ def main(options) -> None:
         raise ValueError("give --data FOLDER_OR_ARCHIVE or --config FILE[:ARG]")
     if options.config:
         config_lib.check(options.config)
-        data, spec = options.config.data, tasks.build(options.config).train_spec
+        data, task = options.config.data, tasks.build(options.config)
+        spec = task.train_spec
         if options.evaluation:
-            data.source = data.eval_source
+            data.source, spec = data.eval_source, task.eval_spec
     else:
         data, spec = _of_a_folder(options.data)
     console, begun = Console(), time.perf_counter()
@@ -233,11 +263,11 @@ def main(options) -> None:
     tell(found, console)
     out = pathlib.Path(options.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
-    (out / "report.json").write_text(json.dumps(found, indent=2) + "\n")
-    console.print(f"wrote {out / 'report.json'}", markup=False)
+    (out / "report.json").write_text(json.dumps(found, indent=2) + "\n", **UTF8)
+    console.print(_plain(f"wrote {out / 'report.json'}"))
     if len(survey.bad) < survey.looked_at:
         sheet(data, spec).save(out / "sheet.png")
-        console.print(f"wrote {out / 'sheet.png'}", markup=False)
+        console.print(_plain(f"wrote {out / 'sheet.png'}"))
     if survey.bad:
         sys.exit(sources.DataError.exit_code)
 

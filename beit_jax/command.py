@@ -1,5 +1,6 @@
 """What the commands share: flags, exit codes, and errors as sentences."""
 
+import os
 import pathlib
 import sys
 import traceback
@@ -42,6 +43,21 @@ def define_class_names() -> None:
     )
 
 
+class _Paths(flags.ListParser):
+    """Paths with commas between, or one that has commas itself if there is such."""
+
+    def parse(self, argument):
+        if argument and os.path.lexists(os.path.expanduser(argument)):
+            return [argument]
+        return super().parse(argument)
+
+
+def define_paths(name: str, paths_help: str) -> None:
+    """Defines a flag of PATH[,PATH...]; a path in quotes may have commas."""
+    serializer = flags.CsvListSerializer(",")
+    flags.DEFINE(_Paths(), name, [], paths_help, serializer=serializer)
+
+
 def names(flag: str, given: Sequence[str]) -> list[str]:
     """A flag's names as they are or, of "@FILE", the lines of that file.
 
@@ -51,7 +67,7 @@ def names(flag: str, given: Sequence[str]) -> list[str]:
     if len(given) != 1 or not given[0].startswith("@"):
         return list(given)
     try:
-        text = pathlib.Path(given[0][1:]).expanduser().read_text(encoding="utf-8")
+        text = pathlib.Path(given[0][1:]).expanduser().read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"--{flag}={given[0]} must name a text file with a name a line: {error}"
@@ -69,6 +85,8 @@ def run(function: Callable[..., None], arguments: tuple[str, ...] = ()) -> None:
 
     def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.ERROR)
+        # As stderr is: a file's name that is not UTF-8 must not end a command.
+        sys.stdout.reconfigure(errors="backslashreplace")
         names = " ".join(arguments) or "nothing"
         least = len(arguments) - names.endswith("...]")
         most = len(argv) if "..." in names else least

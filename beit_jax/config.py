@@ -268,7 +268,7 @@ def load(file: str | pathlib.Path, arg: str = "") -> ConfigDict:
 
 
 def save(config: ConfigDict, path: pathlib.Path) -> None:
-    path.write_text(config.to_json(indent=2) + "\n")
+    path.write_text(config.to_json(indent=2) + "\n", encoding="utf-8")
 
 
 def from_dict(values: Mapping[str, Any]) -> ConfigDict:

@@ -88,6 +88,7 @@ def evaluate(
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch_size(config.data.batch_size, mesh)
     found = chosen(seen, evals)
+    tell("note", (note for one in found for note in one.stream.notes))
     if not override_card:
         notes = {}  # in order, each once
         for one in found:

@@ -32,6 +32,7 @@ from beit_jax.run.bank import Bank, encoding, fill, splits
 from beit_jax.run.opened import Opened
 from beit_jax.targets.tokens import UNTRAINED
 from beit_jax.tasks import encoders
+from beit_jax.text import UTF8
 
 _SIMILARITIES = 2**26  # of queries to images, computed in one go: 256 MiB
 _SHOWN = 8  # queries in the picture, and neighbours of each
@@ -195,7 +196,7 @@ def _check(
 def _save(workdir: pathlib.Path, told: dict[str, Any], picture: np.ndarray) -> None:
     workdir = workdir.expanduser()
     workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "knn.json").write_text(json.dumps(told, indent=2) + "\n")
+    (workdir / "knn.json").write_text(json.dumps(told, indent=2) + "\n", **UTF8)
     Image.fromarray(picture).save(workdir / "neighbours.png")
 
 

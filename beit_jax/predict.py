@@ -79,6 +79,8 @@ def _predict(
     checkpoint, images, asked: Asked, batch_size: int, config: ConfigDict | None
 ) -> Iterator[Prediction]:
     source = Images([str(path) for path in images])
+    for note in source.notes:
+        print(f"note: {note}", file=sys.stderr)
     seen = opened.open(checkpoint, config)
     mesh = sharding.make_mesh(seen.config.mesh)
     size = batch_size or _enough(source.info.num_examples, mesh)
@@ -170,7 +172,7 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "checkpoint", None, "a run's work directory, or any other checkpoint"
     )
-    flags.DEFINE_list("images", [], "folders, archives, image files: PATH[,PATH...]")
+    command.define_paths("images", "folders, archives, image files: PATH[,PATH...]")
     # No enum: a recipe may add one to the table.
     flags.DEFINE_string("what", "labels", f"what to find: {', '.join(PREDICTIONS)}")
     flags.DEFINE_string("out", "predictions", "the folder for what was found")

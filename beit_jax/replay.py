@@ -57,7 +57,9 @@ def replay(
     workdir = pathlib.Path(workdir).expanduser().resolve()
     step = _failed(workdir, step)
     if config is None:
-        config = config_lib.from_dict(json.loads((workdir / "config.json").read_text()))
+        config = config_lib.from_dict(
+            json.loads((workdir / "config.json").read_text("utf-8"))
+        )
     mesh = sharding.make_mesh(config.mesh)
     parts = assemble(config)
     task, stream = parts.task, parts.stream
@@ -76,7 +78,8 @@ def replay(
                 f"left from which step {step} could be done again"
             )
         if first == 0 and config.init_from:
-            state, _, _ = warm_start(config, task, state)
+            known = parts.card["class_names"]
+            state, _, _ = warm_start(config, task, state, known)
         frozen = jax.device_put(frozen_lib.load(task.frozen), sharding.replicated(mesh))
         update = make_update(task, optimizer, config, shardings, mesh)
         batches = stream.batches(first)

@@ -27,6 +27,7 @@ from beit_jax.run.stop import Preempted as Preempted  # what `train` raises
 from beit_jax.run.stop import StopSignal
 from beit_jax.run.warm_start import warm_start
 from beit_jax.run.writer import Writer, history, read_last
+from beit_jax.text import utf8
 
 
 def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) -> dict:
@@ -45,6 +46,11 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
     clock = Clock()
     config_lib.check(config)
     workdir = pathlib.Path(workdir).expanduser().resolve()
+    if utf8(str(workdir)) != str(workdir):
+        raise ValueError(
+            f"the work directory {str(workdir)!r} must have a name in UTF-8: Orbax "
+            "writes checkpoints to no other"
+        )
     shard = (jax.process_index(), jax.process_count())
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch_size(config.data.batch_size, mesh, config.optim.accumulate)
@@ -69,7 +75,8 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
             meter.say(f"{workdir} is complete at step {first}")
             return read_last(workdir, *(f"{test.name}/" for test in tests))
         if first == 0 and config.init_from:
-            state, report, more = warm_start(config, task, state)
+            known = card["class_names"]
+            state, report, more = warm_start(config, task, state, known)
             notes.append(report)
             doubts = more + doubts
         frozen = jax.device_put(frozen_lib.load(task.frozen), sharding.replicated(mesh))

@@ -29,13 +29,20 @@ def folder(tmp_path_factory):
     return root
 
 
-def found(source, limit=0, **shapes):
+def found(source, limit=0, apply_exif=False, **shapes):
     """The report on a source, of whose images 8x8 pixels are wanted."""
     forms = {"image": ((8, 8, 3), np.uint8), "label": ((), np.int32)}
     spec = {name: jax.ShapeDtypeStruct(*forms[name]) for name in ("image", *shapes)}
     source = sources.build(source)
     classes = len(source.info.class_names)
-    views = Views(Augment(), spec, frames.Centre(), training=False, classes=classes)
+    views = Views(
+        Augment(),
+        spec,
+        frames.Centre(),
+        training=False,
+        classes=classes,
+        apply_exif=apply_exif,
+    )
     survey = check_data.Survey(source, views)
     assert len(list(survey.walk(limit))) == survey.looked_at
     return survey.report(seconds=2.0)
@@ -55,6 +62,32 @@ def test_bad_files_are_named_and_good_ones_counted(folder):
     assert made["formats"]["JPEG L"] == 1 and made["formats"]["JPEG CMYK"] == 1
     assert made["width"]["median"] == 48 and made["height"]["least"] == 1
     assert made["examples_per_second"] == made["examples"] / 2
+
+
+@pytest.mark.parametrize("apply_exif", [False, True])
+def test_what_a_run_uses_is_not_bad(tmp_path, apply_exif):
+    for name in ("odd_exif.png", "exif_turned.jpg"):
+        (tmp_path / name).write_bytes(GOOD[name][0])
+    made = found(in_folder(tmp_path), apply_exif=apply_exif)
+    assert [os.path.basename(name) for name in made["bad"]] == (
+        ["odd_exif.png"] if apply_exif else []
+    )
+    assert made["exif_turned"] == 1 and made["formats"]["JPEG RGB"] == 1
+
+
+def test_few_bits_in_sixteen_are_told(tmp_path):
+    for name, most in (("twelve.png", 2**12), ("sixteen.png", 2**16)):
+        deep = np.arange(0, most, most // 64).reshape(8, 8).astype(np.uint16)
+        Image.fromarray(deep).save(tmp_path / name)
+    (note,) = found(in_folder(tmp_path))["notes"]
+    assert note.startswith("1 images are stored with 16 bits and have no level above")
+
+
+def test_what_is_left_out_is_told(tmp_path):
+    for name in ("plain.jpg", "phone.heic"):
+        (tmp_path / name).write_bytes(GOOD["plain.jpg"][0])
+    (note,) = found(in_folder(tmp_path))["notes"]
+    assert note.endswith("no images that can be read: .heic 1")
 
 
 def test_examples_without_labels_are_bad_only_where_labels_are_needed(tmp_path):

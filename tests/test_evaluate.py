@@ -146,6 +146,8 @@ def test_names_come_from_the_lines_of_a_file_too(tmp_path):
     file.write_text("tench, Tinca tinca\n great white shark\n\n", encoding="utf-8")
     given = command.names("class_names", [f"@{file}"])
     assert given == ["tench, Tinca tinca", "great white shark"]
+    file.write_text("tench\r\n", encoding="utf-8-sig")  # as Windows' editors do
+    assert command.names("class_names", [f"@{file}"]) == ["tench"]
     assert command.names("class_names", NAMES) == list(NAMES)
     with pytest.raises(ValueError, match="--class_names=@none.txt must name a text"):
         command.names("class_names", ["@none.txt"])

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from beit_jax.charts.figure import to_image
+from beit_jax.charts.figure import label, to_image
 
 _NAMED = 100  # classes that are named, others are numbered
 _COUNTED = 20  # classes of which each cell has its count
@@ -31,7 +31,7 @@ def draw(counts: np.ndarray, class_names: Sequence[str] = ()) -> np.ndarray:
     )
     if len(class_names) == classes <= _NAMED:
         size = min(9, 72 * side / classes * 0.8)
-        ticks = {"labels": [_short(name) for name in class_names], "fontsize": size}
+        ticks = {"labels": [label(name, 20) for name in class_names], "fontsize": size}
         axes.set_xticks(range(classes), rotation=90, **ticks)
         axes.set_yticks(range(classes), **ticks)
     if classes <= _COUNTED:
@@ -43,11 +43,6 @@ def draw(counts: np.ndarray, class_names: Sequence[str] = ()) -> np.ndarray:
     bar.ax.set_yticklabels(("0", "1 %", "10 %", "50 %", "100 %"))
     bar.set_label("of the true class")
     return to_image(figure)
-
-
-def _short(name: str) -> str:
-    name = name if len(name) <= 20 else name[:19] + "…"
-    return name.replace("$", r"\$")  # which would begin a formula
 
 
 def _write_counts(axes: Axes, counts: np.ndarray, share: np.ndarray) -> None:

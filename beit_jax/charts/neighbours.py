@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from beit_jax.charts.figure import to_image
+from beit_jax.charts.figure import label, to_image
 
 _CELL = 1.1  # inches
 _RIGHT, _WRONG = "tab:green", "tab:red"
@@ -50,7 +50,6 @@ def draw(
 def _cell(axes: Axes, image: np.ndarray, name: str, colour: str) -> None:
     axes.imshow(image)
     axes.set(xticks=[], yticks=[])
-    short = name if len(name) <= _LETTERS else name[: _LETTERS - 1] + "…"
-    axes.set_xlabel(short, fontsize=8, color=colour, labelpad=2)
+    axes.set_xlabel(label(name, _LETTERS), fontsize=8, color=colour, labelpad=2)
     for spine in axes.spines.values():
         spine.set(color=colour, linewidth=3)

@@ -102,7 +102,8 @@ def _write(
         if texts:
             made.mkdir()
             for file, text in texts.items():
-                (made / file).write_text(json.dumps(text, indent=2) + "\n")
+                written = json.dumps(text, indent=2) + "\n"
+                (made / file).write_text(written, encoding="utf-8")
             files.write(made / "model.safetensors", state, metadata)
         else:
             files.write(made, state, metadata)

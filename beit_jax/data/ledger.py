@@ -4,6 +4,7 @@ import pathlib
 import threading
 
 from beit_jax.data.sources import DataError
+from beit_jax.text import UTF8, one_line
 
 POLICIES = ("error", "skip")
 
@@ -38,15 +39,16 @@ class Ledger:
         """From now on appends every sentence that the file does not have yet."""
         self._file = path
         if path.exists():
-            self._listed.update(path.read_text().splitlines())
+            self._listed.update(path.read_text(**UTF8).splitlines())
 
     def note(self, index: int, sentence: str) -> None:
         """Raises DataError unless the example may be skipped."""
+        sentence = one_line(sentence)
         with self._lock:
             self.sentences[index] = sentence
             if self._file and sentence not in self._listed:
                 self._listed.add(sentence)
-                with self._file.open("a") as file:
+                with self._file.open("a", **UTF8) as file:
                     file.write(sentence + "\n")
         if not self._skip:
             raise DataError(

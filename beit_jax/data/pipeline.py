@@ -75,6 +75,11 @@ class _Stream:
         return self.plan.source.info
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What the source found and left out."""
+        return self.plan.source.notes
+
+    @property
     def ledger(self) -> Ledger:
         """What could not be used so far."""
         return self.plan.ledger

@@ -11,13 +11,16 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
 from beit_jax import sharding
 from beit_jax.data import pipeline
 from beit_jax.data.pipeline import EvalStream
+from beit_jax.data.sources import difference
 from beit_jax.run.opened import Opened
 from beit_jax.tasks import encoders
+from beit_jax.text import one_line
 
 # (B, H, W, 3) uint8 -> (L, B, F) float32 of every block, each of length 1.
 Encode = Callable[[jax.Array], jax.Array]
@@ -82,12 +85,8 @@ def splits(data: ConfigDict, size: tuple[int, int]) -> tuple[EvalStream, EvalStr
         "label": jax.ShapeDtypeStruct((), jnp.int32),
     }
     one, two = (pipeline.eval_stream(part, spec, seed=0) for part in (first, data))
-    if one.info.class_names != two.info.class_names:
-        apart = set(one.info.class_names) ^ set(two.info.class_names)
-        raise ValueError(
-            f"{one.info.name} and {two.info.name} have different classes: "
-            f"{sorted(apart)[:12]}"
-        )
+    if apart := difference(one.info, two.info):
+        raise ValueError(apart)
     return one, two
 
 
@@ -97,7 +96,7 @@ def fill(encode: Encode, stream: EvalStream, mesh: Mesh) -> Bank:
     labels, index = np.empty((2, count), np.int64)
     batches = track(
         stream.batches(),
-        f"encoding {stream.info.name}",
+        escape(f"encoding {one_line(stream.info.name)}"),
         stream.steps_per_epoch,
         console=Console(stderr=True),
     )
@@ -112,6 +111,8 @@ def fill(encode: Encode, stream: EvalStream, mesh: Mesh) -> Bank:
         labels[rows] = batch["label"][real]
         index[rows] = batch["index"][real]
         filled = rows.stop
+    for note in stream.notes:
+        print(f"note: {note}", file=sys.stderr)
     for sentence in stream.ledger.sentences.values():
         print(f"skipped: {sentence}", file=sys.stderr)
     return Bank(features[:, :filled], labels[:filled], index[:filled], stream)

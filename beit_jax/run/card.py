@@ -112,6 +112,8 @@ def check(saved: Card, now: Card, where: str) -> list[str]:
             f"{where} was trained with {wrong}. Without --config it is "
             "measured as it was trained; with --override_card as the recipe says"
         )
+    if not saved["class_names"]:
+        _check_order(now["class_names"], where)
     notes = []
     if saved["image_size"] != now["image_size"]:
         theirs, ours = ("x".join(map(str, card["image_size"])) for card in (saved, now))
@@ -122,6 +124,20 @@ def check(saved: Card, now: Card, where: str) -> list[str]:
             f"those of the data, in their order: {_brief(now['class_names'])}"
         )
     return notes
+
+
+def _check_order(names: Sequence[str], where: str) -> None:
+    """Raises ValueError for names whose order is likely not that of the logits."""
+    if not all(name.isdecimal() for name in names):
+        return
+    if list(names) != (counted := sorted(names, key=int)):
+        raise ValueError(
+            f"{where} does not know the names of its classes. Those of the data are "
+            f"numbers in the order of texts, {_brief(list(names))}, where the "
+            f"checkpoint's are more likely {_brief(counted)}: give them by "
+            "--class_names in the order of its logits, or let them be by "
+            "--override_card"
+        )
 
 
 def doubts(saved: Restored, model: Mapping[str, Any]) -> list[str]:
@@ -142,6 +158,18 @@ def doubts(saved: Restored, model: Mapping[str, Any]) -> list[str]:
             f"model.norm_eps={eps}, unless that is wanted"
         )
     return said
+
+
+def doubts_of_head(saved: Restored, class_names: Sequence[str]) -> list[str]:
+    """What a run should know that goes on with a head for its own classes."""
+    known = of_checkpoint(saved)["class_names"]
+    if not known or list(class_names) == known:
+        return []
+    return [
+        f"the head of {saved.path} tells {_brief(known)} in this order, the data have "
+        f"{_brief(list(class_names))}: set init_fresh='head', or class_names of the "
+        "source, unless that is wanted"
+    ]
 
 
 def check_data(saved: Restored, data: ConfigDict) -> None:

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.config import Plan
+from beit_jax.data.sources import difference
 from beit_jax.lookup import nearest
 from beit_jax.run import state
 from beit_jax.run.evaluator import Evaluation
@@ -89,8 +90,5 @@ def check_classes(task, *streams) -> None:
                 f"config.task.classes={task.classes}, but {info.name} has "
                 f"{len(names)}: {', '.join(names[:12])}{', …' if names[12:] else ''}"
             )
-        if names != infos[0].class_names:
-            raise ValueError(
-                f"{infos[0].name} and {info.name} have different classes: "
-                f"{sorted(set(names) ^ set(infos[0].class_names))[:12]}"
-            )
+        if apart := difference(infos[0], info):
+            raise ValueError(apart)

@@ -12,6 +12,7 @@ import optax
 
 from beit_jax.data.pipeline import Stream
 from beit_jax.run.state import TrainState
+from beit_jax.text import UTF8
 
 Tree = Any
 
@@ -95,7 +96,9 @@ class Finite:
         }
         if jax.process_index() == 0:
             file = self._workdir / FAILED.format(step)
-            file.write_text(json.dumps(bundle, indent=1, ensure_ascii=False) + "\n")
+            file.write_text(
+                json.dumps(bundle, indent=1, ensure_ascii=False) + "\n", **UTF8
+            )
         row = f", the {self._in_a_row}th in a row" if self._allowed else ""
         return (
             f"{name} is {values[name]} at step {step}{row}; no checkpoint holds that "

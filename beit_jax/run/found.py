@@ -1,5 +1,6 @@
 """What was found of images, and how arrays and pictures of it are put into a folder."""
 
+import os
 import pathlib
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -9,6 +10,8 @@ import numpy as np
 
 from beit_jax.data.frame import Frame
 from beit_jax.run.writer import one_picture
+
+_STEM_BYTES = 200  # of an image's name in a picture's, which may have 255
 
 # What an example tells of where its view lies, see `Frame.numbers`.
 FRAME = {"frame": jax.ShapeDtypeStruct((11,), np.int32)}
@@ -65,5 +68,6 @@ def save_picture(
     picture: np.ndarray, folder: pathlib.Path, number: int, name: str
 ) -> None:
     folder.mkdir(exist_ok=True)
-    file = f"{number:06d}_{pathlib.PurePath(name).stem}.png"
+    stem = os.fsdecode(os.fsencode(pathlib.PurePath(name).stem)[:_STEM_BYTES])
+    file = f"{number:06d}_{stem}.png"
     one_picture(picture[None]).save(folder / file)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from beit_jax.text import utf8
+
 
 class Meter:
     """Tells a person how a run goes: a bar on a terminal, plain lines elsewhere."""
@@ -33,7 +35,7 @@ class Meter:
 
     def say(self, text: str) -> None:
         if not self._quiet:
-            self._console.print(text, markup=False)
+            self._console.print(utf8(text), markup=False, emoji=False)
 
     def speed(self, step: int, batch_size: int) -> dict[str, float]:
         """Images/s since the last call, evaluating and saving included.

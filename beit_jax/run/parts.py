@@ -43,4 +43,6 @@ def assemble(config: ConfigDict) -> Parts:
     card = card_lib.of(config, task, stream.info.class_names)
     notes = checks.unused_settings(config, plan, steps_per_epoch, stream.spec)
     notes += frozen_lib.places(task.frozen)
+    for one in (stream, *(test.stream for test in tests)):
+        notes += one.notes
     return Parts(task, stream, tests, plan, card, position, notes)

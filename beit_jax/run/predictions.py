@@ -11,7 +11,6 @@ A prediction is made of a checkpoint and what a user asks, and has
 Numbers are of the network's view of an image; `Prediction.frame` leads back into it.
 """
 
-import csv
 import functools
 import json
 import pathlib
@@ -29,6 +28,7 @@ from beit_jax.run.evaluator import compiled
 from beit_jax.run.found import Prediction, save_arrays, save_picture
 from beit_jax.run.opened import Opened
 from beit_jax.tasks import encoders
+from beit_jax.text import UTF8, Table
 
 Batch = Mapping[str, np.ndarray]
 Find = Callable[[Batch], dict[str, np.ndarray]]
@@ -120,17 +120,17 @@ class Labels(OfTask):
     def write(found: Iterable[Prediction], out: pathlib.Path, asked: Asked) -> None:
         """Each image's likeliest classes, for tables and for programs."""
         with (
-            (out / "labels.csv").open("w", newline="") as table,
-            (out / "labels.jsonl").open("w") as lines,
+            (out / "labels.csv").open("w", newline="", **UTF8) as file,
+            (out / "labels.jsonl").open("w", **UTF8) as lines,
         ):
-            rows = csv.writer(table)
+            table = Table(file)
             for number, one in enumerate(found):
                 names = one.found["label"][: asked.top].tolist()
                 best = one.found["probability"][: asked.top]
                 pairs = [*zip(names, (float(f"{p:.6g}") for p in best), strict=True)]
                 if not number:
-                    rows.writerow(["image", *_PAIR, *_more_columns(len(pairs))])
-                rows.writerow([one.name, *(value for pair in pairs for value in pair)])
+                    table.write(["image", *_PAIR, *_more_columns(len(pairs))])
+                table.write([one.name, *(value for pair in pairs for value in pair)])
                 best = [dict(zip(_PAIR, pair, strict=True)) for pair in pairs]
                 record = {"image": one.name, "labels": best}
                 lines.write(json.dumps(record, ensure_ascii=False) + "\n")

@@ -1,5 +1,7 @@
 """A run that begins with the weights of another."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -11,11 +13,14 @@ from beit_jax.run.state import TrainState
 
 
 def warm_start(
-    config: ConfigDict, task, fresh: TrainState
+    config: ConfigDict, task, fresh: TrainState, class_names: Sequence[str] = ()
 ) -> tuple[TrainState, str, list[str]]:
     """A fresh state with the weights of `config.init_from`, a report, and warnings.
 
     Weights are the parameters and what else a model carries: the codes of a tokenizer.
+
+    Args:
+      class_names: of the data.
     """
     other = restore(config.init_from)
     given = task.adapt(other.params, other.config["model"]) | other.model_state
@@ -26,4 +31,7 @@ def warm_start(
     model_state = {name: have[name] for name in fresh.model_state}
     ema = None if fresh.ema is None else jax.tree.map(jnp.copy, params)
     state = fresh.replace(params=params, model_state=model_state, ema=ema)
-    return state, report, card_lib.doubts(other, config.model)
+    doubts = card_lib.doubts(other, config.model)
+    if "head" in other.params and "head" not in config.init_fresh.split(","):
+        doubts += card_lib.doubts_of_head(other, class_names)
+    return state, report, doubts

@@ -1,6 +1,5 @@
 """Where a run's numbers and pictures go: JSON lines, TensorBoard, PNG, the screen."""
 
-import csv
 import json
 import math
 import os
@@ -12,6 +11,7 @@ import tensorboardX
 from PIL import Image
 
 from beit_jax import __version__
+from beit_jax.text import UTF8, Table, one_line
 
 
 class Writer:
@@ -31,7 +31,7 @@ class Writer:
         self._notes = workdir / "notes.txt"
         self._pictures = workdir / "pictures"
         self._drop_lines_after(first_step)
-        self._lines = self._path.open("a")
+        self._lines = self._path.open("a", **UTF8)
         self._board = tensorboardX.SummaryWriter(
             str(workdir / "tensorboard"), purge_step=first_step + 1
         )
@@ -56,13 +56,13 @@ class Writer:
         if not self._enabled:
             return
         self._line({"step": step, "warning": sentence})
-        self._board.add_text("warning", sentence, step)
+        self._board.add_text("warning", one_line(sentence), step)
         self.note(f"step {step}: WARNING: {sentence}")
 
     def note(self, text: str) -> None:
         """What a person should find again of what was said on the screen."""
         if self._enabled:
-            with self._notes.open("a", encoding="utf-8") as file:
+            with self._notes.open("a", **UTF8) as file:
                 file.write(text.rstrip() + "\n")
 
     def pictures(
@@ -84,10 +84,10 @@ class Writer:
     def _drop_lines_after(self, step: int) -> None:
         if not self._path.exists():
             return
-        lines = self._path.read_text().splitlines()
+        lines = _lines(self._path)
         kept = [line for line in lines if _record(line).get("step", step + 1) <= step]
         new = self._path.with_suffix(".new")
-        new.write_text("".join(line + "\n" for line in kept))
+        new.write_text("".join(line + "\n" for line in kept), **UTF8)
         os.replace(new, self._path)
 
 
@@ -108,12 +108,18 @@ def write_report(
     """Writes metrics.json, NAME.png and NAME.csv."""
     folder = pathlib.Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", **UTF8)
     for name, rows in pictures.items():
         one_picture(rows).save(folder / f"{name}.png")
     for name, rows in tables.items():
-        with (folder / f"{name}.csv").open("w", newline="") as file:
-            csv.writer(file).writerows(rows)
+        with (folder / f"{name}.csv").open("w", newline="", **UTF8) as file:
+            table = Table(file)
+            for row in rows:
+                table.write(row)
+
+
+def _lines(path: pathlib.Path) -> list[str]:
+    return path.read_text(**UTF8).splitlines()
 
 
 def _record(line: str) -> dict:
@@ -155,4 +161,4 @@ def history(workdir: pathlib.Path) -> Iterator[tuple[int, dict[str, float]]]:
 
 def _records(workdir: pathlib.Path) -> list[dict]:
     path = workdir / "metrics.jsonl"
-    return [*map(_record, path.read_text().splitlines())] if path.exists() else []
+    return [*map(_record, _lines(path))] if path.exists() else []

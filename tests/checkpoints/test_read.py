@@ -170,6 +170,20 @@ def test_other_pixels_than_those_of_the_weights_are_doubted(foreign):
     assert doubt.endswith("set model.pixels='half', unless that is wanted")
 
 
+def test_a_head_for_classes_in_another_order_is_doubted(tmp_path):
+    config = runs.config("classify")
+    task, params, ctx, _ = runs.start(config)
+    names = ("ant", "bee", "cat", "dog")
+    known = card.of(config, task, names)
+    steps.save_params(tmp_path / "run", params, ctx.model_state, config, known)
+    start = fresh("classify", init_from=str(tmp_path / "run"))
+    assert warm_start.warm_start(*start, names)[2] == []
+    (doubt,) = warm_start.warm_start(*start, names[::-1])[2]
+    assert "['ant', 'bee', 'cat', 'dog'] in this order" in doubt
+    start[0].init_fresh = "head"
+    assert warm_start.warm_start(*start, names[::-1])[2] == []
+
+
 def test_another_number_of_classes_is_refused_with_the_way_out(foreign):
     changes = {"task__classes": 7, "data__source__num_classes": 7}
     start = fresh("classify", init_from=str(foreign("classify")), **changes)

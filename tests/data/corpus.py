@@ -34,6 +34,13 @@ def png_header(width: int, height: int, rows: bytes = b"", kind: int = 2) -> byt
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
+def with_chunk(png: bytes, kind: bytes, data: bytes, check: int = 0) -> bytes:
+    """A PNG with one more chunk, of the right checksum or another by `check`."""
+    right = zlib.crc32(kind + data) ^ check
+    chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", right)
+    return png[:33] + chunk + png[33:]
+
+
 def bomb(side: int = 12000, rows: int = 200) -> bytes:
     """A real grey PNG of side x side zeros: 140 KB for 432 MB of pixels in RGB."""
     squeezer = zlib.compressobj(9, wbits=-15)
@@ -55,6 +62,7 @@ def good() -> dict[str, tuple[bytes, Image.Image]]:
     palette = image.quantize(64)
     cmyk = encoded(image.convert("CMYK"), "JPEG")
     deep = np.asarray(grey).astype(np.uint16) * 256 + 77
+    twelve = np.asarray(grey).astype(np.uint16) * 16 + 8
     turned = Image.Exif()
     turned[0x0112] = 6
     second = photograph(1)
@@ -97,6 +105,12 @@ def good() -> dict[str, tuple[bytes, Image.Image]]:
         ),
         "animated.webp": same(encoded(image, "WEBP", lossless=True, **frames), image),
         "animated.png": same(encoded(image, "PNG", **frames), image),
+        "plain.ppm": same(encoded(image, "PPM"), image),
+        "twelve_bits.pgm": same(
+            b"P5 48 36 4095\n" + twelve.astype(">u2").tobytes(),
+            grey.convert("RGB"),
+        ),
+        "odd_exif.png": same(with_chunk(encoded(image, "PNG"), b"eXIf", b"x"), image),
         "one_pixel.png": same(encoded(image.crop((0, 0, 1, 1)), "PNG")),
         "long.png": same(encoded(long, "PNG"), long),
     }
@@ -125,6 +139,12 @@ def bad() -> dict[str, tuple[bytes, str]]:
             png_header(60000, 60000),
             "60000x60000 is .*data.max_pixels",
         ),
+        "bad_gamma.png": (
+            with_chunk(png, b"gAMA", b"\0\0\xb1\x8f", check=1),
+            "begins as PNG, but its header cannot be read: .*gAMA",
+        ),
+        "half.ppm": (encoded(image, "PPM")[:-9], "cannot be decoded"),
+        "heic.jpg": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", r"\(it is of HEIC\)"),
         "half.webp": (encoded(image, "WEBP")[:60], "cannot be decoded|header|no image"),
         "floats.tiff": (encoded(floats, "TIFF"), "32 bits a pixel"),
         "postscript.jpg": (b"%!PS-Adobe-3.0 EPSF-3.0\n", "no image that can be read"),

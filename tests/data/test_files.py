@@ -187,6 +187,22 @@ def test_a_link_to_a_folder_above_is_refused_and_one_elsewhere_followed(tree):
         open_files(str(tree), everything).names()
 
 
+def test_links_in_a_circle_are_refused(tree):
+    """Each of them links to a folder that it does not lie in by its own path."""
+    os.symlink(tree / "test", tree / "train" / "there")
+    os.symlink(tree / "train", tree / "test" / "back")
+    with pytest.raises(ValueError, match=r"links to a folder that it lies in, .*set/t"):
+        open_files(str(tree), everything).names()
+
+
+def test_a_pipe_is_a_bad_example_and_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    files = open_files(str(tmp_path), everything)
+    assert files.names() == ["a.jpg"]
+    with pytest.raises(BadExample, match="a.jpg is a pipe or a device"):
+        files.read("a.jpg")
+
+
 @pytest.fixture
 def large_tar(tmp_path, monkeypatch):
     monkeypatch.setenv("BEIT_JAX_CACHE", str(tmp_path / "cache"))

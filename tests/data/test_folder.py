@@ -8,8 +8,11 @@ import pytest
 from PIL import Image
 
 from beit_jax.data import sources
+from beit_jax.data.ops import decode
+from beit_jax.data.sources import suffixes
 from beit_jax.data.sources.files import KINDS
 from beit_jax.data.sources.subset import Subset, few_per_class
+from beit_jax.data.sources.suffixes import FORMATS
 from tests.data.trees import make_tree, pack, png, read_all
 from tests.shared import shared_path
 
@@ -62,6 +65,24 @@ def test_given_classes_number_the_folders(tree):
         folder(tree, class_names=("eel", "dog"))
 
 
+def test_a_name_of_two_classes_is_refused_where_it_is_used(tree):
+    names = ("cat", "dog", "crane", "crane")
+    assert folder(tree, class_names=names).info.class_names == names
+    with pytest.raises(ValueError, match="class_names has 'cat' 2 times"):
+        folder(tree, class_names=("cat", "dog", "cat"))
+    (tree / "list.csv").write_text("image,label\ntrain/cat/0.png,cat\n")
+    listed = {"name": "list", "path": str(tree / "list.csv")}
+    with pytest.raises(ValueError, match="class_names has 'cat' 2 times"):
+        sources.build(listed | {"class_names": ("cat", "cat")})
+
+
+def test_class_names_may_be_numbers(tree):
+    (tree / "train" / "cat").rename(tree / "train" / "7")
+    (tree / "train" / "dog").rename(tree / "train" / "3")
+    source = folder(tree / "train", class_names=(7, 3))
+    assert source.info.class_names == ("7", "3")
+
+
 def test_a_slash_at_the_end_of_the_path_changes_nothing(tree):
     assert folder(f"{tree}/").info == folder(tree).info
 
@@ -112,9 +133,10 @@ def test_a_subset_is_drawn_within_its_part():
     [
         ({"path": "nowhere"}, "no folder or archive .*path='nowhere'"),
         ({"split": "val"}, "no images at .*set below a folder named 'val'.*png"),
-        ({"labels_per_class": 7}, "labels_per_class=7, but class 0 has 6"),
+        ({"labels_per_class": 7}, "labels_per_class=7, but class 'cat' has 6"),
         ({"labels_per_clas": 7}, "did you mean 'labels_per_class'"),
         ({"labels_per_class": 1, "limit": 1}, "not both"),
+        ({"subset_seed": -1}, "subset_seed=-1 must be in 0..4294967295"),
         ({"limit": -1}, "limit=-1 .* must be at least 0"),
         ({"part": "val"}, "part='val' must be train, test or empty"),
     ],
@@ -122,6 +144,28 @@ def test_a_subset_is_drawn_within_its_part():
 def test_folder_errors_name_value_and_rule(tree, settings, message):
     with pytest.raises(ValueError, match=message):
         sources.build({"name": "folder", "path": str(tree), **settings})
+
+
+def test_the_same_classes_in_another_order_are_told_so(tmp_path):
+    """Folders are sorted as texts, a list's numbers as numbers."""
+    lines = ["image,label"]
+    for number in range(12):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}" / "a.png").write_bytes(png(number))
+        lines.append(f"{number}/a.png,{number}")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    listed = sources.build({"name": "list", "path": str(tmp_path / "list.csv")})
+    folders = folder(tmp_path)
+    said = sources.difference(folders.info, listed.info)
+    assert "the same classes in another order: 0, 1, 10, 11, 2" in said
+    assert ", and 0, 1, 2, 3," in said and "class_names" in said
+    same = folder(tmp_path, class_names=listed.info.class_names)
+    assert sources.difference(same.info, listed.info) == ""
+
+
+def test_a_flat_folder_has_no_classes_to_find(tree):
+    with pytest.raises(ValueError, match=r"lie in no class folders.*\(cat, dog\)"):
+        folder(tree / "train" / "cat", class_names=("cat", "dog"))
 
 
 def test_images_beside_class_folders_are_refused(tree):
@@ -149,3 +193,37 @@ def test_caltech20a_is_read_to_the_last_byte_from_its_tar():
     assert len(source.info.class_names) == 20
     for index in range(0, source.info.num_examples, 50):
         assert source.read(index).image.endswith(b"\xff\xd9")  # the end of a JPEG
+
+
+@pytest.mark.parametrize("suffix", suffixes.SUFFIXES)
+def test_every_suffix_of_a_format_is_read(tmp_path, suffix):
+    (form,) = (form for form, names in FORMATS.items() if suffix in names)
+    Image.new("RGB", (4, 4), (9, 8, 7)).save(tmp_path / f"a{suffix.upper()}", form)
+    (tmp_path / "b.png").write_bytes(png(0))
+    source = folder(tmp_path)
+    assert source.info.num_examples == 2 and not source.notes
+    assert decode.to_rgb(decode.open_image(source.read(0).image)).size == (4, 4)
+
+
+@pytest.mark.parametrize("suffix", ["", *KINDS])
+def test_what_is_left_out_is_counted_by_suffix_and_lost_classes_named(tree, suffix):
+    for name in ("train/eel/0.HEIC", "train/eel/1.heic", "train/cat/x.avif"):
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_bytes(b"x")
+    path = pack(tree, tree.parent / f"set{suffix}") if suffix else tree
+    left, lost = folder(path, split="train").notes
+    assert "3 of 9 files are left out" in left and left.endswith(".heic 2, .avif 1")
+    assert lost.endswith("train/eel") and "without a class" in lost
+    two = {"name": "folder", "path": str(path)}
+    mixture = sources.build({"name": "mixture", "parts": [two, two]})
+    assert len(mixture.notes) == 4
+    with pytest.raises(ValueError, match=r"no images .*2 of 2 files .*: \.heic 2"):
+        folder(path, split="eel")
+
+
+@pytest.mark.parametrize("left", ["@eaDir", "#recycle", ".thumbnails", "__MACOSX"])
+def test_what_systems_leave_behind_is_no_class(tree, left):
+    before = folder(tree).info
+    (tree / "train" / left / "0.png").mkdir(parents=True)
+    (tree / "train" / left / "0.png" / "SYNOPHOTO_THUMB_M.png").write_bytes(png(3))
+    assert folder(tree).info == before

@@ -40,6 +40,16 @@ def test_an_archive_stands_for_the_images_in_it(tree, suffix):
     assert packed.describe(0) == f"{tree.parent}/set{suffix}/set/test/cat/0.png"
 
 
+def test_an_archive_is_known_by_its_content_too(tree):
+    path = pack(tree, tree.parent / "set.zip").rename(tree.parent / "set.cbz")
+    assert read_all(Images([str(path)])) == read_all(Images([str(tree)]))
+
+
+def test_what_is_left_out_beside_images_is_told(tree):
+    (note,) = Images([str(tree), str(tree / "test")]).notes
+    assert "1 of 13 files are left out" in note and note.endswith(": .md 1")
+
+
 def test_what_holds_no_image_is_told(tmp_path):
     with pytest.raises(ValueError, match="no file, folder or archive '.*/gone.png'"):
         Images([str(tmp_path / "gone.png")])

@@ -79,6 +79,20 @@ def test_classes_that_nobody_knows_are_taken_in_their_order():
     assert card.check(of(), of() | {"class_names": []}, HERE) == []
 
 
+def test_numbers_in_the_order_of_texts_are_not_taken_for_the_logits():
+    """As folders 0 to 11 come; a list of numbers comes in theirs."""
+    numbers = [str(i) for i in range(12)]
+    nameless, counted = of() | {"class_names": []}, of() | {"class_names": numbers}
+    assert len(card.check(nameless, counted, HERE)) == 1
+    folders = of() | {"class_names": sorted(numbers)}
+    words = (
+        r"order of texts, \[0, 1, 10, 11, …\], .* \[0, 1, 2, 3, …\]: .*--class_names"
+    )
+    with pytest.raises(ValueError, match=words):
+        card.check(nameless, folders, HERE)
+    assert card.check(folders, folders, HERE) == []
+
+
 def test_another_size_is_said():
     (note,) = card.check(of(), of(model__image_size=48), HERE)
     assert note == f"{HERE} was trained on 32x32 px and now sees 48x48 px"

@@ -114,7 +114,9 @@ def _told(
     for key, ours in (("model_type", "beit"), ("hidden_act", "gelu")):
         if config.get(key, ours) != ours:
             raise ValueError(f"config.json has {key}={config[key]!r}, no BEiT")
-    heads = config.get("num_attention_heads", 0)
+    for key in ("num_attention_heads", "image_size", "layer_norm_eps"):
+        _check_number(key, config.get(key))
+    heads = config.get("num_attention_heads") or 0
     size, eps, scale = config.get("image_size"), config.get("layer_norm_eps"), None
     if timm:
         timm_config.check(timm)
@@ -125,6 +127,14 @@ def _told(
         if table in shapes:
             heads = shapes[table][-1]
     return Told(heads, size, eps, scale)
+
+
+def _check_number(key: str, value: Any) -> None:
+    """Raises ValueError for what is no number, of a size none for each side."""
+    sides = value if isinstance(value, list) and key == "image_size" else [value, value]
+    numbers = all(type(side) in (int, float) and side >= 0 for side in sides)
+    if value is not None and not (numbers and len(sides) == 2):
+        raise ValueError(f"config.json has {key}={value!r}, which is no number")
 
 
 def _check_groups(found: Found, there: dict) -> None:

@@ -18,6 +18,7 @@ from beit_jax.checkpoints.foreign import (
     relatives,
     rules,
     vqvae,
+    wrappers,
 )
 from beit_jax.checkpoints.foreign.files import Found
 from beit_jax.checkpoints.foreign.rules import NO_HINTS, Array, Hints, Report
@@ -41,7 +42,8 @@ def restore(
     """
     if OWN in found.texts.get("metadata", {}):
         return ours(_own(found), hints)
-    found = found._replace(state=_without_wrapper(found.state))
+    state, unwrapped = wrappers.unwrapped(found.state)
+    found = found._replace(state=state)
     for family in FAMILIES.values():
         if dialect := family.recognise(found.state):
             break
@@ -65,7 +67,8 @@ def restore(
         position={"step": 0},
         card=understood.card,
     )
-    return saved, report._replace(notes=understood.notes)
+    notes = (*found.texts.get("notes", ()), *unwrapped, *understood.notes)
+    return saved, report._replace(notes=notes)
 
 
 def _unknown(state: Mapping[str, Array]) -> str:
@@ -74,13 +77,6 @@ def _unknown(state: Mapping[str, Array]) -> str:
     if what := relatives.looks_like(state):
         return f"{none}; it looks like {what}"
     return f"{none}; it has {', '.join(sorted(state)[:8]) or 'nothing'}, …"
-
-
-def _without_wrapper(state: Mapping[str, Array]) -> dict[str, Array]:
-    """Without the "module." of torch's DistributedDataParallel."""
-    if not all(name.startswith("module.") for name in state):
-        return dict(state)
-    return {name.removeprefix("module."): array for name, array in state.items()}
 
 
 def ours(saved: Restored, hints: Hints) -> tuple[Restored, Report]:

@@ -43,7 +43,8 @@ class Found(NamedTuple):
 
     path: pathlib.Path  # absolute
     state: State  # as stored; mostly read-only views of the mapped file
-    texts: dict[str, Any]  # "metadata" of .safetensors; TEXTS, as JSON
+    # "metadata" of .safetensors; "notes" on what was taken of PyTorch's; TEXTS, as JSON
+    texts: dict[str, Any]
 
 
 def read(path: str | pathlib.Path) -> Found:
@@ -128,16 +129,16 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read_file(path: pathlib.Path) -> tuple[State, dict[str, Any]]:
-    """Arrays, and the metadata where there are any."""
+    """Arrays, and metadata and notes where there are any."""
     try:
-        state, metadata = _read_kind(path)
+        state, texts = _read_kind(path)
         _check_values(state)
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read: {error}; {AGAIN}") from error
     except Exception as error:  # a damaged file raises whatever there is
         what = f"it is damaged ({type(error).__name__}: {error})"
         raise ValueError(f"{path} cannot be read: {what}; {AGAIN}") from error
-    return state, {"metadata": metadata} if metadata else {}
+    return state, {name: text for name, text in texts.items() if text}
 
 
 def _check_values(state: State) -> None:
@@ -148,24 +149,34 @@ def _check_values(state: State) -> None:
             raise ValueError(f"{name!r} has numbers that are not finite")
 
 
-def _read_kind(path: pathlib.Path) -> tuple[State, dict[str, str]]:
+def _read_kind(path: pathlib.Path) -> tuple[State, dict[str, Any]]:
     with open(path, "rb") as file:
         start = file.read(512)
     # First, for the length that it begins with may look like any other kind.
     if re.match(SAFETENSORS, start):
-        return safetensors_file.read(path)
+        return _read_safetensors(path)
     for pattern, what in OTHER_KINDS.items():
         if re.match(pattern, start, re.IGNORECASE):
             raise ValueError(f"it {what}")
     if start[:2] == b"PK":
         with zipfile.ZipFile(path) as entries:
             is_npz = any(name.endswith(".npy") for name in entries.namelist())
-        return (_read_npz if is_npz else torch_file.read)(path), {}
+        return (_read_npz(path), {}) if is_npz else _read_torch(path)
     if start[:1] == b"\x80":  # of a pickle
-        return torch_file.read(path), {}
+        return _read_torch(path)
     if path.suffix == ".safetensors":
-        return safetensors_file.read(path)  # tells what is wrong
+        return _read_safetensors(path)  # tells what is wrong
     raise ValueError("it is none of .safetensors, .npz and what torch.save writes")
+
+
+def _read_safetensors(path: pathlib.Path) -> tuple[State, dict[str, Any]]:
+    state, metadata = safetensors_file.read(path)
+    return state, {"metadata": metadata}
+
+
+def _read_torch(path: pathlib.Path) -> tuple[State, dict[str, Any]]:
+    state, notes = torch_file.read(path)
+    return state, {"notes": notes}
 
 
 def _read_npz(path: pathlib.Path) -> State:

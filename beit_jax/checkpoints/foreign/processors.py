@@ -4,11 +4,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from beit_jax.checkpoints.foreign import preparation, timm_config
+from beit_jax.checkpoints.foreign import (
+    preparation,
+    processor_fields,
+    timm_config,
+)
 from beit_jax.checkpoints.foreign.preparation import Preparation
-from beit_jax.checkpoints.foreign.rules import pair
+from beit_jax.checkpoints.foreign.processor_fields import FILE, flag
 
-FILE = "preprocessor_config.json"
 FILTERS = {1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "area"}  # PIL's numbers
 # Files of these names hold weights of BEiT v2, or of v1 without ImageNet-22k: trained
 # with ImageNet's mean and deviation, all others with 0.5 and 0.5.
@@ -55,42 +58,49 @@ def of_texts(
         return _of_processor(processor, image_size, pixels)
     # As run_class_finetuning.py does.
     frame = preparation.centre(224 / 256 if side < 384 else 1.0)
-    if pixels:
-        return Preparation(pixels, "bicubic", frame)
-    guess = "imagenet" if IMAGENET_NAMES.search(name) else "half"
     note = (
-        f"pixels={guess!r} by the name {name!r}: the file does not tell. BEiT v1's "
-        "weights of ImageNet-22k want 'half', all others 'imagenet': --pixels"
+        f"images are resized (bicubic) and cut as the official evaluation does, with "
+        f"crop_pct={frame['crop_pct']}: the file does not tell. To evaluate otherwise: "
+        "data.eval_frame of a recipe, with --override_card"
     )
-    return Preparation(guess, "bicubic", frame, (note,))
+    if not pixels:
+        pixels = "imagenet" if IMAGENET_NAMES.search(name) else "half"
+        note = (
+            f"pixels={pixels!r} by the name {name!r}: the file does not tell. BEiT "
+            "v1's weights of ImageNet-22k want 'half', all others 'imagenet': "
+            f"--pixels; and {note}"
+        )
+    return Preparation(pixels, "bicubic", frame, (note,))
 
 
 def _of_processor(
     processor: Mapping[str, Any], image_size: tuple[int, int], pixels: str
 ) -> Preparation:
-    resample = processor.get("resample", 3)
-    if resample not in FILTERS:
+    more = processor_fields.check(processor, _kind(processor))
+    resample = 3 if processor.get("resample") is None else processor["resample"]
+    if not isinstance(resample, int) or resample not in FILTERS:
         raise ValueError(f"{FILE}: resample={resample}, none of PIL's {FILTERS}")
     made = _resize(processor, image_size)
-    notes = made.notes
+    notes = (*more, *made.notes)
     if made.view not in ((0, 0), image_size):
         have, want = ("x".join(map(str, size)) for size in (made.view, image_size))
         notes += (
             f"the image processor gives {have} px, the weights are for {want} px",
         )
-    pixels = pixels or _pixels(processor)
+    pixels = pixels or preparation.space(*processor_fields.scale(processor))
     return Preparation(pixels, FILTERS[resample], made.frame, notes)
 
 
 def _resize(processor: Mapping[str, Any], image_size: tuple[int, int]) -> Resized:
     kind, notes = _kind(processor), ()
     size = _size(processor.get("size"), kind) or _size(image_size, kind)
-    crop = _size(processor.get("crop_size"), "") or _size(image_size, "")
-    crops = processor.get("do_center_crop", kind in CROPPING)
-    crop = (crop.get("height", 0), crop.get("width", 0)) if crops else (0, 0)
+    crop = (0, 0)
+    if flag(processor, "do_center_crop", kind in CROPPING):
+        said = processor_fields.sides("crop_size", processor.get("crop_size"))
+        crop = _sides("crop_size", said) if said else image_size
     if kind not in SQUASHING | KEEPING and not _fits(processor, size):
         notes = (f"image processor {kind!r} is not known here: its size is followed",)
-    if not processor.get("do_resize", True):
+    if not flag(processor, "do_resize", True):
         note = "the image processor resizes nothing: here images are made to fit"
         return Resized(preparation.centre(), crop, (*notes, note))
     if kind == "donut":
@@ -98,7 +108,7 @@ def _resize(processor: Mapping[str, Any], image_size: tuple[int, int]) -> Resize
     if _fits(processor, size):
         side = size.get("longest_edge") or size["max_height"]
         view = (side, size.get("max_width", side))
-        fill = preparation.level(processor.get("image_mean", (0.5,) * 3))
+        fill = preparation.level(processor_fields.scale(processor).mean)
         return Resized(preparation.fit(fill, "top_left"), view, notes)
     edge = size.get("shortest_edge", 0)
     if kind == "convnext" and edge:
@@ -107,14 +117,15 @@ def _resize(processor: Mapping[str, Any], image_size: tuple[int, int]) -> Resize
         edge = int((edge or size["height"]) / processor.get("crop_pct", 0.9))
     if kind == "levit" and edge:
         edge = int(256 / 224 * edge)
-    made = _cut((edge,) * 2, crop, True) if edge else _cut(_sides(size), crop, False)
+    resized = (edge,) * 2 if edge else _sides("size", size)
+    made = _cut(resized, crop, bool(edge))
     return made._replace(notes=(*notes, *made.notes))
 
 
 def _fits(processor: Mapping[str, Any], size: Mapping[str, int]) -> bool:
     """Whether the whole image is shown with its shape kept, in a border."""
     longest = "max_height" in size or size.keys() == {"longest_edge"}
-    return longest and bool(processor.get("do_pad"))
+    return longest and flag(processor, "do_pad", False)
 
 
 def _of_convnext(processor: Mapping[str, Any], edge: int) -> Resized:
@@ -158,34 +169,22 @@ def _kind(processor: Mapping[str, Any]) -> str:
 
 def _size(size: Any, kind: str) -> dict[str, int]:
     """As a dict of sides or edges; {} where nothing is said."""
+    found = processor_fields.sides("size", size)
     if isinstance(size, Mapping):
-        found = {name: side for name, side in size.items() if side}
         if "shortest_edge" in found and "longest_edge" in found:
             del found["longest_edge"]  # seldom reached
-        return found
-    if not size:
-        return {}
-    height, width = pair(size)
-    if kind in KEEPING and height == width:
-        return {"shortest_edge": height}
-    return {"height": height, "width": width}
+    elif found and kind in KEEPING and found["height"] == found["width"]:
+        return {"shortest_edge": found["height"]}
+    return found
 
 
-def _sides(size: Mapping[str, int]) -> tuple[int, int]:
+def _sides(name: str, size: Mapping[str, int]) -> tuple[int, int]:
     if not {"height", "width"} <= size.keys():
         raise ValueError(
-            f"{FILE}: size={dict(size)} is none that can be followed here; say height "
-            "and width there"
+            f"{FILE}: {name}={dict(size)} is none that can be followed here; say "
+            "height and width there"
         )
     return size["height"], size["width"]
-
-
-def _pixels(processor: Mapping[str, Any]) -> str:
-    if not processor.get("do_normalize", True):
-        return "unit" if processor.get("do_rescale", True) else "raw"
-    half = (0.5, 0.5, 0.5)  # what BeitImageProcessor has where nothing is said
-    mean, std = (processor.get(f"image_{name}", half) for name in ("mean", "std"))
-    return preparation.space(mean, std)
 
 
 def to_processor(

@@ -8,8 +8,10 @@ from typing import Any
 from beit_jax.checkpoints.foreign import preparation
 from beit_jax.checkpoints.foreign.beit_names import ENCODER, OWN_TABLE, SHARED_TABLE
 from beit_jax.checkpoints.foreign.preparation import Preparation
+from beit_jax.checkpoints.foreign.processor_fields import three
 from beit_jax.checkpoints.foreign.rules import Array, pair
 from beit_jax.checkpoints.steps import Restored
+from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.models.vit import released_layer_scale
 
 FILE = "config.json"
@@ -17,6 +19,12 @@ FILE = "config.json"
 FAMILIES = ("beit", "eva_giant_")
 NORM_EPS = 1e-6  # of timm's LayerNorms, which no argument changes
 FILTERS = {name: name for name in ("lanczos", "bilinear", "bicubic")} | {"box": "area"}
+# Of timm's pretrained_cfg.
+DEFAULTS = {
+    "mean": PIXEL_SPACES["imagenet"].mean,
+    "std": PIXEL_SPACES["imagenet"].std,
+    "crop_pct": 0.875,
+}
 # Entry points of timm by features and side of the images, as their names say.
 ARCHITECTURES = {
     (768, 224): "beit_base_patch16_224",
@@ -101,22 +109,30 @@ def prepared(config: Mapping[str, Any], side: int, pixels: str) -> Preparation:
       pixels: the user's word, which wins.
     """
     images = config["pretrained_cfg"]
-    known = images.get("interpolation", "bicubic")
+    known = images.get("interpolation") or "bicubic"
     if known not in FILTERS:
         raise ValueError(f"{FILE}: interpolation={known!r}, none of {[*FILTERS]}")
-    crop_pct, mode = images.get("crop_pct", 0.875), images.get("crop_mode", "center")
+    lacks = [name for name in DEFAULTS if images.get(name) is None]
+    told = {**images, **{name: DEFAULTS[name] for name in lacks}}
+    crop_pct, mode = told["crop_pct"], images.get("crop_mode") or "center"
+    mean, std = (three(f"{FILE}: {name}", told[name]) for name in ("mean", "std"))
+    if not (isinstance(crop_pct, (int, float)) and 0 < crop_pct <= 1):
+        raise ValueError(f"{FILE}: crop_pct={crop_pct!r} must be in (0, 1]")
     made, notes = preparation.centre(crop_pct), ()
     if mode == "squash":
         resized = int(side / crop_pct)
         made = preparation.whole(preparation.share(side, resized, round))
     elif mode == "border":
-        made = preparation.fit(preparation.level(images["mean"]))
+        made = preparation.fit(preparation.level(mean))
         if crop_pct < 1:
             notes = (
                 f"timm shows {crop_pct:.1%} of the bordered image, here all is seen",
             )
+    if lacks:
+        words = ", ".join(f"{name}={DEFAULTS[name]}" for name in lacks)
+        notes += (f"{words}: timm's defaults, for {FILE} does not tell",)
     return Preparation(
-        pixels or preparation.space(images["mean"], images["std"]),
+        pixels or preparation.space(mean, std),
         FILTERS[known],
         made,
         notes,
@@ -200,7 +216,13 @@ def of_file(
     words = ", ".join(f"{name}={value!r}" for name, value in args.items())
     mean, std = (tuple(saved.card[name]) for name in ("mean", "std"))
     call = f"timm.create_model({architecture(args)!r}, {words})"
-    return (*differences(saved.card), f"{call}; images of mean {mean}, deviation {std}")
+    mode, crop_pct, notes = _crop(saved.card)
+    images = (
+        f"images of mean {mean}, deviation {std}, crop_mode={mode!r}, "
+        f"crop_pct={crop_pct}, interpolation={saved.card['interpolation']!r}, which "
+        "the file cannot tell"
+    )
+    return (*differences(saved.card), *notes, f"{call}; {images}")
 
 
 def differences(card: Mapping[str, Any]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from beit_jax.checkpoints.foreign import archive as archives
+from beit_jax.checkpoints.foreign import wrappers
 from beit_jax.checkpoints.foreign.torch_pickle import (
     DTYPES,
     Inert,
@@ -29,16 +30,21 @@ from beit_jax.checkpoints.foreign.torch_pickle import (
 )
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the older format
-# Where checkpoints have their state dict; BEiT's discrete VAE has it as weights.
-WRAPPED = ("model", "module", "state_dict", "weights")
+WRAPPED = (*wrappers.WEIGHTS, *wrappers.AVERAGES)
+MOST_WRAPPED = 8  # one within another
 MOST_MODULES = 10_000  # one that is shared counts as often as it is used
 MOST_DIMS = 64  # numpy's
 
 
-def read(path: pathlib.Path) -> dict[str, np.ndarray]:
+State = dict[str, np.ndarray]
+Notes = tuple[str, ...]
+
+
+def read(path: pathlib.Path) -> tuple[State, Notes]:
     """The state dict: names -> arrays as stored, read-only views of the mapped file.
 
-    It is what is pickled, or what that has as one of WRAPPED.
+    It is what is pickled, or what that has as one of WRAPPED; of which, is told in
+    sentences where there was a choice.
 
     Raises:
       ValueError: what is wrong; does not name the file.
@@ -52,7 +58,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
         return _read_archive(archive, mapped)
 
 
-def _read_archive(archive: zipfile.ZipFile, mapped: mmap.mmap) -> dict[str, np.ndarray]:
+def _read_archive(archive: zipfile.ZipFile, mapped: mmap.mmap) -> tuple[State, Notes]:
     archives.check(archive, len(mapped))
     infos = {info.filename: info for info in archive.infolist()}
     roots = [name.rpartition("/")[0] for name in infos if name.endswith("/data.pkl")]
@@ -70,16 +76,17 @@ def _read_archive(archive: zipfile.ZipFile, mapped: mmap.mmap) -> dict[str, np.n
         for key in storages
         if (name := f"{root}/data/{key}") in infos
     }
-    return _arrays(_state_dict(tree), data, swap=order != sys.byteorder)
+    state, notes = _state_dict(tree)
+    return _arrays(state, data, swap=order != sys.byteorder), notes
 
 
-def _read_row(mapped: mmap.mmap) -> dict[str, np.ndarray]:
+def _read_row(mapped: mmap.mmap) -> tuple[State, Notes]:
     """The older format: magic, protocol, system, object, keys, storages."""
     if load(mapped)[0] != MAGIC or load(mapped)[0] != PROTOCOL:
         raise ValueError("it is a pickle, but none of torch.save")
     load(mapped)  # its numbers are little-endian on every system
     tree, storages = load(mapped)
-    state, data, (keys, _) = _state_dict(tree), {}, load(mapped)
+    (state, notes), data, (keys, _) = _state_dict(tree), {}, load(mapped)
     for key in keys:
         if type(key) is not str or key not in storages:
             raise ValueError("it has storages that belong to no tensor")
@@ -89,14 +96,18 @@ def _read_row(mapped: mmap.mmap) -> dict[str, np.ndarray]:
             raise ValueError(f"it is cut off in storage {key!r}")
         data[key] = np.frombuffer(mapped, np.uint8, size, mapped.tell())
         mapped.seek(size, os.SEEK_CUR)
-    return _arrays(state, data, swap=sys.byteorder != "little")
+    return _arrays(state, data, swap=sys.byteorder != "little"), notes
 
 
-def _state_dict(tree: Any) -> dict[str, Tensor]:
-    """The state dict in what was pickled."""
-    if isinstance(tree, dict):
-        inner = (tree.get(name) for name in WRAPPED)
-        tree = next((x for x in inner if isinstance(x, dict | Inert)), tree)
+def _state_dict(tree: Any) -> tuple[dict[str, Tensor], Notes]:
+    """The state dict in what was pickled, and notes on which that is."""
+    notes: Notes = ()
+    for _ in range(MOST_WRAPPED):
+        parts = tree if isinstance(tree, dict) else {}
+        name, told = wrappers.taken([name for name, x in parts.items() if _holds(x)])
+        if not name:
+            break
+        tree, notes = tree[name], (*notes, *told)
     if isinstance(tree, Inert):
         tree = _of_module(tree)
     if not isinstance(tree, dict):
@@ -107,7 +118,16 @@ def _state_dict(tree: Any) -> dict[str, Tensor]:
                 f"it has a {type(tensor).__name__} by a name of {type(name).__name__} "
                 f"where a state dict has tensors; that may lie in {', '.join(WRAPPED)}"
             )
-    return tree
+    return tree, notes
+
+
+def _holds(part: Any) -> bool:
+    """Whether it could be a state dict, or hold one: settings are none."""
+    if isinstance(part, Inert):
+        return isinstance(part.state, dict) and "_parameters" in part.state
+    return isinstance(part, dict) and any(
+        isinstance(x, Tensor | dict | Inert) for x in part.values()
+    )
 
 
 def _of_module(module: Inert) -> dict[str, Tensor]:
@@ -133,7 +153,7 @@ def _of_module(module: Inert) -> dict[str, Tensor]:
 
 def _arrays(
     state: Mapping[str, Tensor], data: Mapping[str, np.ndarray], swap: bool
-) -> dict[str, np.ndarray]:
+) -> State:
     """Views of the storages.
 
     Args:

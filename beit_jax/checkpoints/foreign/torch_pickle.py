@@ -76,6 +76,18 @@ class Inert:
         self.state = state
 
 
+class Collection(Inert):
+    """Stands for a collection that is no OrderedDict; drops what is put into it."""
+
+    __slots__ = ()
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, item: Any) -> None:
+        pass
+
+
 class Dict(dict):
     """Stands for OrderedDict, made empty; drops attributes, as state dicts have."""
 
@@ -128,6 +140,9 @@ ALLOWED = {
     "__builtin__.set": _FIRST,
     # What lies beside the weights, and nobody looks at: settings, optimizers' states.
     "torch.device": Inert,
+    "collections.Counter": Collection,
+    "collections.defaultdict": Collection,
+    "collections.deque": Collection,
     "argparse.Namespace": Inert,
     "functools.partial": Inert,
     "pathlib.Path": Inert,

@@ -5,14 +5,15 @@ bit, and it lets other threads run meanwhile.
 """
 
 import io
+import re
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from beit_jax.data.sources import BadExample
+from beit_jax.data.sources import BadExample, suffixes
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+FORMATS = tuple(suffixes.FORMATS)
 MAX_PIXELS = 2**26  # 8192 x 8192; a file of 100 KB can claim more and fill the memory
 
 Image.init()  # some formats are not known before
@@ -20,6 +21,14 @@ Image.init()  # some formats are not known before
 Image.MAX_IMAGE_PIXELS = None
 
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
+# How files of formats begin that are not read here.
+_UNREAD = {
+    rb"(?s).{4}ftyp(hei|hev|mif1|msf1)": "of HEIC",
+    rb"(?s).{4}ftypavi": "of AVIF",
+    rb"(?s)\xff\x0a|.{4}JXL ": "of JPEG XL",
+    rb"(?s).{4}jP  |\xff\x4f\xff\x51": "of JPEG 2000",
+    rb"\s*<(!doctype|html|HTML|!DOCTYPE)": "a web page",
+}
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -36,11 +45,7 @@ def open_image(data: bytes | np.ndarray, max_pixels: int = MAX_PIXELS) -> Image.
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError as error:
-        start = data[:12]
-        raise BadExample(
-            f"no image that can be read (it begins with {start!r}); formats are "
-            f"{', '.join(FORMATS)}"
-        ) from error
+        raise BadExample(_why_unidentified(data)) from error
     except Exception as error:  # Pillow's readers raise whatever a broken header gives
         raise BadExample(f"its header cannot be read: {error}") from error
     width, height = image.size
@@ -52,20 +57,49 @@ def open_image(data: bytes | np.ndarray, max_pixels: int = MAX_PIXELS) -> Image.
     return image
 
 
+def _why_unidentified(data: bytes) -> str:
+    """What is wrong with a file that no format's reader takes.
+
+    Pillow keeps what the readers say to itself: so the one whose file this seems to be
+    is asked again.
+    """
+    for form in FORMATS:
+        reader, accepts = Image.OPEN[form]
+        if accepts(data[:16]):
+            try:
+                reader(io.BytesIO(data), "")
+            except Exception as error:  # as in open_image
+                return f"it begins as {form}, but its header cannot be read: {error}"
+    kind = next((kind for what, kind in _UNREAD.items() if re.match(what, data)), "")
+    told = f"it is {kind}" if kind else f"it begins with {data[:12]!r}"
+    return f"no image that can be read ({told}); formats are {', '.join(FORMATS)}"
+
+
+def has_16_bits(image: Image.Image) -> bool:
+    """Whether a channel of an image has 16 bits as stored; before it is decoded."""
+    return any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether pixels are in 0..65535 once decoded."""
+    return image.mode in _DEEP or (image.format == "PPM" and image.mode == "I")
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Decodes an opened image to 8-bit RGB.
 
     Grey is repeated, a palette looked up, CMYK converted, alpha dropped (the colours
-    below it show), 16 bits cut to the upper 8; of an animation the first frame is
+    below it show), 16 bits cut to the upper 8 (of a PPM, after they are stretched to 16
+    from as many as it has); of an animation the first frame is
     taken. All but the 16 bits as `PIL.Image.convert("RGB")`, which would clip those.
 
     Raises:
       BadExample: truncated or damaged data, or 32-bit pixels, whose range is unknown.
     """
-    if image.mode in ("I", "F"):
+    if image.mode in ("I", "F") and not _is_deep(image):
         raise BadExample("it has 32 bits a pixel; store 8 or 16")
     try:
-        if image.mode in _DEEP:
+        if _is_deep(image):
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         elif image.mode == "P":
             image = image.convert("RGBA")  # knows every kind of transparency
@@ -149,5 +183,7 @@ def upright(image: Image.Image) -> Image.Image:
     """
     try:
         return to_rgb(ImageOps.exif_transpose(image))
-    except OSError as error:
+    except BadExample:
+        raise
+    except Exception as error:  # as in to_rgb; odd metadata are a SyntaxError
         raise BadExample(f"cannot be decoded: {error}") from error

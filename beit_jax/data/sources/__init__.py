@@ -5,9 +5,25 @@ from typing import Any
 
 from beit_jax import lookup
 from beit_jax.data.sources import digits, folder, listing, mixture, synthetic, tfds
-from beit_jax.data.sources.base import BadExample, DataError, Info, Record, Source
+from beit_jax.data.sources.base import (
+    BadExample,
+    DataError,
+    Info,
+    Record,
+    Source,
+    difference,
+)
 
-__all__ = ["SOURCES", "BadExample", "DataError", "Info", "Record", "Source", "build"]
+__all__ = [
+    "SOURCES",
+    "BadExample",
+    "DataError",
+    "Info",
+    "Record",
+    "Source",
+    "build",
+    "difference",
+]
 
 SOURCES = {
     "digits": digits.Digits,

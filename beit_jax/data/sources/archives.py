@@ -23,7 +23,10 @@ from beit_jax.data.sources.index_cache import cached
 from beit_jax.data.sources.paths import inside, is_hidden
 
 MEMORY_LIMIT = 4 * 2**30  # bytes of wanted files that a .tar.gz may unpack to
+INFLATED_LIMIT = 2**29  # bytes of a file of a .zip: 8 for each of 8192 x 8192 pixels
+HEADER = tarfile.BLOCKSIZE  # bytes that tell what an archive is
 _CHUNK = 2**20
+_FAT = 0  # the system that Windows' programs say a .zip is made on
 
 
 class Tar:
@@ -76,7 +79,7 @@ class TarInMemory:
     def __init__(self, path: pathlib.Path, wanted: Callable[[str], bool]):
         self._files: dict[str, bytes] = {}
         total = 0
-        with gzip.open(path) as file, _tar(path, file) as archive:
+        with gzip.open(path) as file, _tar(path, _with_tar(path, file)) as archive:
             for name, member in _members(path, archive):
                 if not wanted(name):
                     continue
@@ -111,10 +114,16 @@ class Zip:
         with _damage_named(path):
             self._zip = zipfile.ZipFile(file)
         self._members: dict[str, zipfile.ZipInfo] = {}
-        for member in self._zip.infolist():
-            name = _member_name(path, member.filename)
-            link = stat.S_ISLNK(member.external_attr >> 16)
-            if member.is_dir() or link or is_hidden(name) or not wanted(name):
+        infos = self._zip.infolist()
+        windows = not any("/" in member.filename for member in infos)
+        for member in infos:
+            # Some programs write backslashes between folders, against the standard.
+            raw, here = member.filename, windows or member.create_system == _FAT
+            raw = raw.replace("\\", "/") if here else raw
+            name, link = _member_name(path, raw), member.external_attr >> 16
+            if raw.endswith("/") or stat.S_ISLNK(link):
+                continue
+            if is_hidden(name) or not wanted(name):
                 continue
             if member.flag_bits & 1:
                 raise DataError(
@@ -130,13 +139,38 @@ class Zip:
 
     def read(self, name: str) -> bytes:
         self._unchanged.check()
+        member = self._members[name]
+        if member.file_size > INFLATED_LIMIT:  # more than it says is never inflated
+            raise BadExample(
+                f"{self._path}/{name} would unpack from {member.compress_size} to "
+                f"{member.file_size} bytes, more than any image has "
+                f"({INFLATED_LIMIT}); if it is one, unpack the archive into a folder"
+            )
         try:
-            return self._zip.read(self._members[name])
+            return self._zip.read(member)
         except _DAMAGE as error:
             raise BadExample(
                 f"cannot read {self._path}/{name}: {error}; pack or copy the archive "
                 "again"
             ) from error
+
+
+def kind_of(start: bytes) -> type[Tar | TarInMemory | Zip] | None:
+    """The kind of archive that begins so, in at least HEADER bytes; None: unknown."""
+    if start[:4] in (b"PK\3\4", b"PK\5\6"):
+        return Zip
+    if start[:2] == b"\x1f\x8b":
+        return TarInMemory
+    return Tar if _is_tar(start) else None
+
+
+def _is_tar(start: bytes) -> bool:
+    """Whether it is a whole header with the right checksum."""
+    try:
+        tarfile.TarInfo.frombuf(start[:HEADER], "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 class _Unchanged:
@@ -205,6 +239,16 @@ def _tar(path: pathlib.Path, file) -> Iterator[tarfile.TarFile]:
             yield archive
         if last.data != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError("no end-of-archive mark where it should end")
+
+
+def _with_tar(path: pathlib.Path, file: gzip.GzipFile) -> gzip.GzipFile:
+    """The same file at its start, when what is compressed is a tar archive."""
+    with _damage_named(path):
+        start = file.read(HEADER)
+        if any(start) and not _is_tar(start):  # an empty one has zeros alone
+            raise tarfile.ReadError("what gzip compressed begins as no tar archive")
+        file.seek(0)
+    return file
 
 
 def _members(

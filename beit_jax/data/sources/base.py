@@ -1,7 +1,8 @@
 """What a source of examples is: facts about it, and examples read by index."""
 
+import collections
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -36,6 +37,33 @@ class Info(NamedTuple):
     digest: int
 
 
+def check_unique(class_names: Sequence[str], used: Collection[str]) -> None:
+    """Raises ValueError when a name that is used is that of several classes.
+
+    As two of ImageNet's are called crane; which of them is meant, nobody could tell.
+    """
+    for name, count in collections.Counter(class_names).items():
+        if count > 1 and name in used:
+            raise ValueError(
+                f"class_names has {name!r} {count} times: which of them images of "
+                f"{name!r} are, cannot be told; name them apart"
+            )
+
+
+def difference(one: Info, other: Info) -> str:
+    """How the classes of two sources differ, in words; empty: they do not."""
+    names, others = one.class_names, other.class_names
+    if names == others:
+        return ""
+    if apart := sorted(set(names) ^ set(others)):
+        return f"{one.name} and {other.name} have different classes: {apart[:12]}"
+    return (
+        f"{one.name} and {other.name} have the same classes in another order: "
+        f"{', '.join(names[:12])}, and {', '.join(others[:12])} (folders are sorted as "
+        "texts, 10 before 2); give both the same class_names"
+    )
+
+
 class Record(NamedTuple):
     """One example as it is stored; what a source does not have is None.
 
@@ -64,9 +92,14 @@ class Record(NamedTuple):
 
 
 class Source:
-    """Examples that can be read by index; the pipeline shuffles and decodes."""
+    """Examples that can be read by index; the pipeline shuffles and decodes.
+
+    Attributes:
+      notes: sentences on what was found and left out.
+    """
 
     info: Info
+    notes: tuple[str, ...] = ()
 
     def read(self, index: int) -> Record:
         """Example `index` in [0, num_examples). Many threads may read at once.

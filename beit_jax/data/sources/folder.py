@@ -5,20 +5,10 @@ import posixpath
 
 import numpy as np
 
-from beit_jax.data.sources.base import Info, Record, Source, digest
+from beit_jax.data.sources.base import Info, Record, Source, check_unique, digest
 from beit_jax.data.sources.files import open_files
 from beit_jax.data.sources.subset import Subset
-
-SUFFIXES = (
-    ".bmp",
-    ".gif",
-    ".jpeg",
-    ".jpg",
-    ".png",
-    ".tif",
-    ".tiff",
-    ".webp",
-)
+from beit_jax.data.sources.suffixes import SUFFIXES, Choice
 
 
 class Folder(Source):
@@ -55,18 +45,24 @@ class Folder(Source):
           ValueError: nothing at `path`, no images, too few for the subset, or a folder
             that is none of the classes.
         """
-        self._files = open_files(path, lambda name: _is_image(name, split))
+        choice = Choice(split)
+        self._files = open_files(path, choice)
         self._root = os.path.expanduser(path).rstrip("/")
         names = self._files.names()
         if not names:
             below = f" below a folder named {split!r}" if split else ""
+            left = "".join(f". {note}" for note in choice.notes(self._root, names)[:1])
             raise ValueError(
                 f"no images at {self._root}{below}; looked for {', '.join(SUFFIXES)}"
+                f"{left}"
             )
-        labels, class_names = _classes(names, self._root, tuple(class_names))
+        self.notes = choice.notes(self._root, names)
+        labels, class_names = _classes(names, self._root, tuple(map(str, class_names)))
         subset = Subset(part, limit, labels_per_class, subset_seed)
         chosen = subset.keep(
-            len(names), (lambda mine: labels[mine]) if class_names else None
+            len(names),
+            (lambda mine: labels[mine]) if class_names else None,
+            class_names,
         )
         below = len(_common_folder(names))  # the same data elsewhere is the same
         self._names = [names[i] for i in chosen]
@@ -85,11 +81,6 @@ class Folder(Source):
         return f"{self._root}/{self._names[index]}"
 
 
-def _is_image(name: str, split: str) -> bool:
-    right_split = not split or split in name.split("/")[:-1]
-    return right_split and name.lower().endswith(SUFFIXES)
-
-
 def _classes(
     names: list[str], root: str, class_names: tuple[str, ...]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -101,6 +92,12 @@ def _classes(
     folders = [posixpath.dirname(name) for name in names]
     if len(set(folders)) == 1 and not class_names:
         return np.zeros(len(names), np.int32), ()
+    if set(folders) == {""}:
+        raise ValueError(
+            f"images at {root} lie in no class folders, and there are to be classes "
+            f"({', '.join(class_names[:5])}{', …' * (len(class_names) > 5)}); put "
+            "them into folders called so, or list them with labels"
+        )
     if "" in folders:
         raise ValueError(
             f"images at {root} lie both beside and inside class folders; move "
@@ -115,6 +112,7 @@ def _classes(
             f"({', '.join(class_names[:5])}{', …' * (len(class_names) > 5)}): "
             f"{', '.join(unknown[:12])}{', …' * (len(unknown) > 12)}"
         )
+    check_unique(class_names, set(class_of))
     labels = np.array([label_of[name] for name in class_of], np.int32)
     return labels, class_names
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from beit_jax.data.sources.base import Info, Record, Source, digest
-from beit_jax.data.sources.files import KINDS, Files, open_files
-from beit_jax.data.sources.folder import SUFFIXES
+from beit_jax.data.sources.files import Files, is_archive, open_files
+from beit_jax.data.sources.suffixes import SUFFIXES, Choice
 
 
 class Images(Source):
@@ -25,8 +25,10 @@ class Images(Source):
         """
         self._places: list[tuple[pathlib.Path, Files, str]] = []
         for path in paths:
-            root, files, names = _open(pathlib.Path(path).expanduser())
+            choice = Choice()
+            root, files, names = _open(pathlib.Path(path).expanduser(), choice)
             self._places += [(root, files, name) for name in names]
+            self.notes += choice.notes(str(root), names)[:1]  # there are no classes
         count = len(self._places)
         if not count:
             raise ValueError("no images: no path is given")
@@ -42,18 +44,14 @@ class Images(Source):
         return str(root / name)
 
 
-def _open(path: pathlib.Path) -> tuple[pathlib.Path, Files, list[str]]:
+def _open(path: pathlib.Path, choice: Choice) -> tuple[pathlib.Path, Files, list[str]]:
     """What holds the images at `path`, and their names in it."""
     if not path.exists():
         raise ValueError(f"there is no file, folder or archive {str(path)!r}")
-    if path.is_file() and not path.name.lower().endswith(tuple(KINDS)):
-        return path.parent, open_files(str(path.parent), _is_image), [path.name]
-    files = open_files(str(path), _is_image)
+    if path.is_file() and not is_archive(path):
+        return path.parent, open_files(str(path.parent), choice), [path.name]
+    files = open_files(str(path), choice)
     names = files.names()
     if not names:
         raise ValueError(f"no images at {path}; looked for {', '.join(SUFFIXES)}")
     return path, files, names
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)

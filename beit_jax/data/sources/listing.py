@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from beit_jax.data.sources import list_rows
-from beit_jax.data.sources.base import Info, Record, Source, digest
+from beit_jax.data.sources.base import Info, Record, Source, check_unique, digest
 from beit_jax.data.sources.files import open_files
 from beit_jax.data.sources.list_rows import Problems, Row
 from beit_jax.data.sources.subset import Subset
@@ -62,7 +62,9 @@ class Listing(Source):
         self._root = os.path.expanduser(root or os.path.dirname(path) or ".")
         rows = list_rows.read(path, self._root)
         problems = Problems(path)
-        rows, class_names = _number_classes(rows, tuple(class_names), problems)
+        rows, class_names = _number_classes(
+            rows, tuple(map(str, class_names)), problems
+        )
         needed = {name for row in rows for name in _files_of(row)}
         self._files = open_files(self._root, needed.__contains__)
         _look_up(rows, self._files.missing(needed), self._root, problems)
@@ -70,7 +72,7 @@ class Listing(Source):
         labelled = rows[0].label is not None
         labels = np.array([row.label or 0 for row in rows], np.int32)
         chosen = Subset(part, limit, labels_per_class, subset_seed).keep(
-            len(rows), (lambda mine: labels[mine]) if labelled else None
+            len(rows), (lambda mine: labels[mine]) if labelled else None, class_names
         )
         self._rows = [rows[i] for i in chosen]
         self.info = Info(
@@ -129,6 +131,7 @@ def _number_classes(
             class_names = _infer_names(given)
         except ValueError as error:
             raise ValueError(f"{problems.path} cannot be used: {error}") from error
+    check_unique(class_names, {label for label in given if isinstance(label, str)})
     number = _numbering(class_names)
     numbered = []
     for row in rows:

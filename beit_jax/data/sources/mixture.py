@@ -64,6 +64,7 @@ class Mixture(Source):
             class_names,
             digest([f"labels {labels}"], np.array([info.digest for info in infos])),
         )
+        self.notes = tuple(note for part in self._parts for note in part.notes)
         self._labels = labels
         self._starts = [0, *itertools.accumulate(sizes)]
         self.picks = _picks(weights, sizes)

@@ -1,6 +1,6 @@
 """Which examples of a data set to keep: the options that its sources share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,13 +23,17 @@ class Subset(NamedTuple):
     seed: int = 0
 
     def keep(
-        self, count: int, labels_of: Callable[[np.ndarray], np.ndarray] | None
+        self,
+        count: int,
+        labels_of: Callable[[np.ndarray], np.ndarray] | None,
+        class_names: Sequence[str] = (),
     ) -> np.ndarray:
         """Sorted indices of the examples to keep of `count`.
 
         Args:
           labels_of: indices -> their labels, called only for `labels_per_class`; None
             when there are no labels.
+          class_names: for messages.
 
         Raises:
           ValueError: options that contradict each other or the data.
@@ -39,6 +43,8 @@ class Subset(NamedTuple):
                 f"limit={self.limit} and labels_per_class={self.labels_per_class} "
                 "must be at least 0, which keeps all"
             )
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"subset_seed={self.seed} must be in 0..{2**32 - 1}")
         if self.labels_per_class and self.limit:
             raise ValueError("give labels_per_class or limit, not both")
         mine = _part(count, self.part)
@@ -48,15 +54,17 @@ class Subset(NamedTuple):
                     f"labels_per_class={self.labels_per_class} needs class folders or "
                     "labels; there are none. Use limit to keep fewer examples"
                 )
-            labels = labels_of(mine)
-            return mine[few_per_class(labels, self.labels_per_class, self.seed)]
+            labels, few = labels_of(mine), self.labels_per_class
+            return mine[few_per_class(labels, few, self.seed, class_names)]
         if not self.limit:
             return mine
         order = np.random.RandomState(self.seed).permutation(len(mine))
         return mine[np.sort(order[: self.limit])]
 
 
-def few_per_class(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+def few_per_class(
+    labels: np.ndarray, count: int, seed: int, class_names: Sequence[str] = ()
+) -> np.ndarray:
     """Sorted indices of `count` random examples of each class.
 
     For one seed, the choice for a smaller count is part of that for a larger one.
@@ -70,8 +78,9 @@ def few_per_class(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     for label in np.unique(labels):
         members = order[labels[order] == label]
         if len(members) < count:
+            name = repr(class_names[label]) if class_names else label
             raise ValueError(
-                f"labels_per_class={count}, but class {label} has {len(members)} images"
+                f"labels_per_class={count}, but class {name} has {len(members)} images"
             )
         chosen.append(members[:count])
     return np.sort(np.concatenate(chosen))

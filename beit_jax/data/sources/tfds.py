@@ -70,7 +70,7 @@ class Tfds(Source):
         self._places = _places(pieces)
         subset = Subset(part, limit, labels_per_class, subset_seed)
         chosen = subset.keep(
-            len(self._places), self._read_labels if label_key else None
+            len(self._places), self._read_labels if label_key else None, class_names
         )
         self._places = self._places[chosen]
         files = [f"{os.path.basename(p)} {os.path.getsize(p)}" for p in self._paths]

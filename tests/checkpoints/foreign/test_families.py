@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beit_jax.checkpoints import read, write
+from beit_jax.checkpoints import names, read, write
 from beit_jax.checkpoints.foreign import families, files
 from beit_jax.checkpoints.foreign.rules import Hints
 from beit_jax.run import card
@@ -39,9 +39,40 @@ def set_json(path, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def test_the_prefix_of_distributed_training_is_taken_off(tmp_path):
-    path = changed(tmp_path, lambda s: {f"module.{k}": x for k, x in s.items()})
-    assert read.read(path)[0].config["task"]["classes"] == 7
+@pytest.mark.parametrize("to", ["official", "hf"])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "model.", "backbone.", "_orig_mod.", "module._orig_mod."]
+)
+def test_prefixes_of_wrappers_are_taken_off_aloud(tmp_path, to, prefix):
+    path = changed(tmp_path, lambda s: {prefix + k: x for k, x in s.items()}, to=to)
+    saved, report = read.read(path)
+    assert saved.config["task"]["classes"] == 7
+    assert any("names are taken without" in note for note in report.notes)
+
+
+def test_wrappers_within_and_counts_of_averages_are_taken_off(tmp_path):
+    def wrap(state):
+        inner = {k.replace("blocks.0.", "blocks.0._orig_mod."): state[k] for k in state}
+        made = {f"module.{name}": array for name, array in inner.items()}
+        return made | {"n_averaged": np.int64(3)}
+
+    saved, report = read.read(changed(tmp_path, wrap))
+    assert_same(saved, read.read(written(tmp_path / "b", "official"))[0])
+    assert "names are taken without '_orig_mod.', 'module.'" in report.notes
+
+
+def test_a_wrapper_that_makes_two_of_one_name_stays(tmp_path):
+    def twice(state):
+        state["_orig_mod.cls_token"] = state["cls_token"]
+
+    with pytest.raises(ValueError, match=r"would be lost: _orig_mod\.cls_token"):
+        read.read(changed(tmp_path, twice))
+
+
+def assert_same(saved, want):
+    leaves, wanted = (names.flatten(one.params) for one in (saved, want))
+    assert leaves.keys() == wanted.keys()
+    assert all(np.array_equal(leaves[name], wanted[name]) for name in wanted)
 
 
 def test_a_norm_that_the_head_does_not_follow_is_left_to_the_user(tmp_path):
@@ -152,6 +183,9 @@ def test_a_file_of_transformers_is_read_with_the_configs_beside_it(tmp_path):
         ),
         ("config", {"hidden_act": "relu"}, "hidden_act='relu', no BEiT"),
         ("config", {"image_size": 64}, "says images of 64 px"),
+        ("config", {"image_size": "32"}, "image_size='32', which is no number"),
+        ("config", {"image_size": [32]}, r"image_size=\[32\], which is no number"),
+        ("config", {"layer_norm_eps": "x"}, "layer_norm_eps='x', which is no number"),
     ],
 )
 def test_configs_that_ours_cannot_follow_are_refused(tmp_path, file, values, message):

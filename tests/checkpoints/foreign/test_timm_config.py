@@ -14,6 +14,7 @@ from tests.checkpoints.foreign.test_families import CLASSIFIER, set_json
 from tests.parity.cases import CASES
 from tests.parity.conversions import CROPPING, checkpoint
 
+WHOLE = {"name": "whole", "crop_pct": 1.0}
 FRAMES = [
     {"name": "centre", "crop_pct": 0.875},
     {"name": "whole", "crop_pct": 0.95},
@@ -155,6 +156,32 @@ def test_a_config_of_another_network_is_refused(values, message, tmp_path):
     set_json(path / "config.json", **values)
     with pytest.raises(ValueError, match=message):
         read.read(path)
+
+
+def test_what_timm_assumes_is_told(tmp_path):
+    path = folder(tmp_path)
+    images = config(path)["pretrained_cfg"]
+    set_json(path / "config.json", pretrained_cfg=images | {"crop_pct": None})
+    saved, report = read.read(path)
+    assert saved.config["data"]["eval_frame"] == {"name": "centre", "crop_pct": 0.875}
+    assert "crop_pct=0.875: timm's defaults, for config.json does not tell" in (
+        report.notes
+    )
+    set_json(path / "config.json", pretrained_cfg=images | {"mean": 0.5, "std": 0.5})
+    assert read.read(path)[0].config["model"]["pixels"] == "half"
+    for wrong in ({"crop_pct": 2.0}, {"mean": "0.5"}):
+        set_json(path / "config.json", pretrained_cfg=images | wrong)
+        with pytest.raises(ValueError, match="config.json: (crop_pct=2.0|mean='0.5')"):
+            read.read(path)
+
+
+def test_a_crop_that_a_file_cannot_tell_is_told_on_both_ways(tmp_path):
+    saved = checkpoint(CASES["mean_per_block"], eval_frame=WHOLE)
+    path = tmp_path / "timm.safetensors"
+    note = write.write(saved, path, "timm").notes[-1]
+    assert "crop_mode='squash', crop_pct=1.0, interpolation='bicubic'" in note
+    _, report = read.read(path)
+    assert any("crop_pct=0.875: the file does not tell" in x for x in report.notes)
 
 
 def test_a_ratio_gives_the_width_that_it_was_made_of():

@@ -89,6 +89,54 @@ def test_the_state_dict_is_found_beside_other_things(write, tmp_path, wrapper):
     assert read(write(tmp_path / "a.pth", mapping(body), DATA)).keys() == {"w", "b"}
 
 
+BOTH = {"model": STATE, "model_ema": mapping({"average": tensor()})}
+
+
+def test_which_weights_are_taken_is_told(write, tmp_path):
+    found = files.read(write(tmp_path / "a.pth", mapping(BOTH), DATA))
+    assert found.state.keys() == {"w", "b"}
+    (note,) = found.texts["notes"]
+    assert "those of 'model'; 'model_ema', which it has too, is left behind" in note
+    alone = mapping({"model_ema": STATE, "epoch": value(1)})
+    found = files.read(write(tmp_path / "b.pth", alone, DATA))
+    assert found.state.keys() == {"w", "b"}
+    assert "of 'model_ema', a running average" in found.texts["notes"][0]
+    only = mapping({"model": STATE, "model_ema": value({}), "ema": value(0.9)})
+    assert files.read(write(tmp_path / "c.pth", only, DATA)).texts == {}
+
+
+def test_settings_are_no_weights(write, tmp_path):
+    """Which some call their model, and have the state dict beside."""
+    body = {
+        "model": value({"dim": 768}),
+        "module": new("argparse.Namespace", value({})),
+    }
+    path = write(tmp_path / "a.pth", mapping(body | {"state_dict": STATE}), DATA)
+    assert files.read(path).state.keys() == {"w", "b"}
+    assert files.read(path).texts == {}
+
+
+def test_a_wrapper_may_lie_in_a_wrapper(write, tmp_path):
+    body = mapping({"model": mapping({"state_dict": STATE, "step": value(1)})})
+    assert read(write(tmp_path / "a.pth", body, DATA)).keys() == {"w", "b"}
+
+
+def test_wrappers_without_end_are_refused(tmp_path):
+    itself = b"}q\x02(" + value("model") + b"h\x02u"
+    assert_refused(archive(tmp_path / "a", itself, DATA), "a dict by a name of str")
+
+
+def test_collections_beside_the_weights_are_harmless(write, tmp_path):
+    """Of learning rates and states of optimizers, say."""
+    count = call(name("collections.Counter"), value({30: 1}))
+    items = b"(" + value("a") + value(1) + b"u"
+    kept = call(name("collections.defaultdict"), name("collections.OrderedDict"))
+    queue = call(name("collections.deque"), value(()), value(3))
+    beside = {"count": count, "kept": kept + items, "queue": queue + b"(K\x01K\x02e"}
+    body = mapping({"model": STATE, **beside})
+    assert read(write(tmp_path / "a.pth", body, DATA)).keys() == {"w", "b"}
+
+
 def test_attributes_of_a_state_dict_are_dropped(tmp_path):
     ordered = call(name("collections.OrderedDict"))
     body = ordered + b"(" + value("w") + tensor() + b"u"

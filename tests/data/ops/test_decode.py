@@ -53,6 +53,19 @@ def test_exif_turns_an_image_only_when_asked_to():
     assert decode.orientation(decode.open_image(GOOD["plain.jpg"][0])) == 1
 
 
+def test_odd_exif_is_a_bad_example_only_where_it_is_asked_for():
+    image = decode.open_image(GOOD["odd_exif.png"][0])
+    with pytest.raises(BadExample, match="cannot be decoded"):
+        decode.upright(image)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "I;16"])
+def test_16_bits_are_told_before_they_are_cut(mode):
+    deep = Image.fromarray(np.zeros((4, 4), np.uint16))
+    data = corpus.encoded(deep if mode == "I;16" else Image.new(mode, (4, 4)), "PNG")
+    assert decode.has_16_bits(decode.open_image(data)) == (mode == "I;16")
+
+
 def labels(mode="L", size=(4, 3)):
     image = Image.new(mode, size, 3)
     if mode == "P":
