@@ -7,10 +7,10 @@ import pathlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-import tensorboardX
 from PIL import Image
 
 from beit_jax import __version__
+from beit_jax.run.board import Board
 from beit_jax.text import UTF8, Table, one_line
 
 
@@ -32,9 +32,7 @@ class Writer:
         self._pictures = workdir / "pictures"
         self._drop_lines_after(first_step)
         self._lines = self._path.open("a", **UTF8)
-        self._board = tensorboardX.SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=first_step + 1
-        )
+        self._board = Board(workdir / "tensorboard", first_step + 1)
         self.note(f"from step {first_step} on, by beit_jax {__version__}")
 
     def __enter__(self) -> "Writer":
@@ -50,13 +48,14 @@ class Writer:
             return
         self._line({"step": step, **{k: _json_number(v) for k, v in values.items()}})
         for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+            self._board.scalar(name, value, step)
+        self._board.flush()
 
     def warning(self, step: int, sentence: str) -> None:
         if not self._enabled:
             return
         self._line({"step": step, "warning": sentence})
-        self._board.add_text("warning", one_line(sentence), step)
+        self._board.text("warning", one_line(sentence), step)
         self.note(f"step {step}: WARNING: {sentence}")
 
     def note(self, text: str) -> None:
@@ -72,7 +71,7 @@ class Writer:
         for name, rows in pictures.items() if self._enabled else ():
             name = prefix + name
             image = np.concatenate(list(rows))
-            self._board.add_image(name, image, step, dataformats="HWC")
+            self._board.image(name, image, step)
             self._pictures.mkdir(exist_ok=True)
             file = self._pictures / f"{name.replace('/', '_')}_{step:07d}.png"
             one_picture(rows).save(file)

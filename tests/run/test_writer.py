@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from beit_jax.run.meter import Meter
+from beit_jax.run.board import Board
 from beit_jax.run.writer import Writer, read_last
 
 
@@ -77,9 +78,30 @@ def test_a_writer_that_is_not_enabled_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_tensorboard_gets_an_event_file(tmp_path):
-    write(tmp_path, 0, [1])
-    assert list((tmp_path / "tensorboard").glob("events*"))
+def test_tensorboard_reads_what_is_written_at_once(tmp_path):
+    from tensorflow.compat.v1.train import summary_iterator
+
+    with Writer(tmp_path, 4) as writer:
+        writer.warning(5, "oh")
+        writer.pictures(5, {"p": np.zeros((2, 8, 8, 3), np.uint8)})
+        writer.scalars(5, {"train/loss": 2.5})
+        (file,) = (tmp_path / "tensorboard").glob("events*")
+        events = list(summary_iterator(str(file)))
+    assert {event.step for event in events[1:]} == {5}
+    values = [value for event in events for value in event.summary.value]
+    names = [value.tag for value in values]
+    assert names == ["warning/text_summary", "p", "train/loss"]
+    assert values[-1].simple_value == 2.5
+
+
+def test_a_full_disk_is_told_by_whoever_writes(tmp_path):
+    """As /dev/full says it is; a thread that dies of it would hang the run."""
+    board = Board(tmp_path / "tensorboard", 0)
+    with open("/dev/full", "wb", 0) as full:
+        board._events._py_recordio_writer._writer = full
+        for _ in range(20):
+            with pytest.raises(OSError, match="No space left"):
+                board.scalar("a", 1.0, 1)
 
 
 @pytest.mark.parametrize(
