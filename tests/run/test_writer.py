@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from beit_jax.run.meter import Meter
 from beit_jax.run.board import Board
+from beit_jax.run.meter import Meter
 from beit_jax.run.writer import Writer, read_last
 
 
