@@ -58,12 +58,6 @@ DAMAGE = {
 }
 
 
-def as_before_there_were_hashes(step):
-    (step / hashes.HASHES).unlink()
-    sentence = f"Checkpoint commit was successful to /{step.name:0>28}"
-    (step / hashes.COMMITTED).write_text(sentence[:64])  # by chance as long as a hash
-
-
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_damage_to_any_file_is_seen_and_the_file_named(damage, run):
     step = run / "checkpoints" / "2"
@@ -160,7 +154,7 @@ def test_a_config_is_read_only_if_it_is_the_one_that_was_saved(run):
 
 def test_a_step_without_hashes_is_read_and_it_is_told_once(run, capsys):
     for step in (run / "checkpoints").iterdir():
-        as_before_there_were_hashes(step)
+        tiny.forget_hashes(step)
     for _ in range(2):
         assert steps.restore_params(run).step == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -176,7 +170,7 @@ def test_a_step_without_hashes_is_read_and_it_is_told_once(run, capsys):
 @pytest.mark.parametrize("file", ["arrays", "state/_METADATA"])
 def test_a_step_without_hashes_that_cannot_be_read_is_set_aside(file, run):
     step = run / "checkpoints" / "2"
-    as_before_there_were_hashes(step)
+    tiny.forget_hashes(step)
     (largest(step) if file == "arrays" else step / file).unlink()
     with pytest.raises(ValueError, match="reading .*/2 ended in "):
         steps.restore_params(run)
