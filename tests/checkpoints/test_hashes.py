@@ -66,7 +66,7 @@ def test_damage_to_any_file_is_seen_and_the_file_named(damage, run):
         before, name = path.read_bytes(), path.relative_to(step).as_posix()
         damage(path)
         if name == hashes.COMMITTED and not path.exists():
-            assert "is not committed" in steps.uncommitted(step)
+            assert not steps.is_committed(step)
         else:
             assert name in hashes.fault(step), name
         path.write_bytes(before)
@@ -228,3 +228,9 @@ def test_a_keeper_makes_no_folder_before_the_first_save(tmp_path):
     with opened(tmp_path) as keeper:
         restored(keeper)
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_file_in_the_way_is_told_before_the_first_step(tmp_path):
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(ValueError, match="checkpoints must be a folder"):
+        opened(tmp_path)
