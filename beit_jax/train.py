@@ -72,6 +72,8 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
         notes += told
         first = int(state.step)
         if first >= plan.total:
+            for note in told:
+                meter.say(f"note: {note}")
             meter.say(f"{workdir} is complete at step {first}")
             return read_last(workdir, *(f"{test.name}/" for test in tests))
         if first == 0 and config.init_from:

@@ -33,19 +33,35 @@ def test_every_mesh_trains_to_the_same_weights(task):
     assert found["all"]["restored"] == 0  # written on eight devices, read on one
 
 
-def test_hosts_know_whose_rows_are_where_in_a_global_batch():
-    """Two processes of two devices each, in the order of hosts and in others."""
+def on_two_hosts(module: str, *arguments) -> list[dict]:
+    """What two processes of two devices each tell on their last lines."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "tests.hosts_worker", port]
+    command = [sys.executable, "-m", f"tests.{module}", port]
     hosts = [
-        subprocess.Popen([*command, host], cwd=ROOT, **PIPES) for host in ("0", "1")
+        subprocess.Popen([*command, host, *map(str, arguments)], cwd=ROOT, **PIPES)
+        for host in ("0", "1")
     ]
+    found = []
     for host in hosts:
         out, errors = host.communicate(timeout=120)
         assert host.returncode == 0, errors[-4000:]
-        found = json.loads(out.splitlines()[-1])
+        found.append(json.loads(out.splitlines()[-1]))
+    return found
+
+
+def test_hosts_know_whose_rows_are_where_in_a_global_batch():
+    """In the order of hosts and in others."""
+    for found in on_two_hosts("hosts_worker"):
         assert len({str(labels) for labels, _ in found.values()}) == 4
         for order, (labels, rows) in found.items():
             assert labels == rows, order
+
+
+def test_hosts_go_on_from_the_same_step_before_a_damaged_one(tmp_path):
+    one, other = on_two_hosts("keeper_worker", tmp_path)
+    for found in (one, other):
+        assert found["same"] and found["names"] == ["1", "2", "2.damaged"]
+    assert "kept as 2.damaged: state/" in one["notes"][0]  # the one that speaks
+    assert other["notes"] == []

@@ -82,6 +82,13 @@ def saved_steps(workdir: pathlib.Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdigit())
 
 
+def forget_hashes(step: pathlib.Path) -> None:
+    """Makes a step one from before there were hashes of its files."""
+    (step / "hashes.json").unlink()
+    sentence = f"Checkpoint commit was successful to /{step.name:0>28}"
+    (step / "commit_success.txt").write_text(sentence[:64])  # as long as a hash
+
+
 def arrays(workdir: pathlib.Path, step: int | None = None) -> dict[str, np.ndarray]:
     """Path -> every array of the newest (or that) checkpoint, read by Orbax alone."""
     step = max(saved_steps(workdir)) if step is None else step

@@ -58,6 +58,8 @@ class Checkpointer:
                 f"checkpoint.keep={keep} must be at least 1, "
                 f"checkpoint.best_mode={mode!r} one of max, min"
             )
+        if self.directory.exists() and not self.directory.is_dir():
+            raise ValueError(f"{self.directory} must be a folder; move the file away")
         sign = 1 if mode == "max" else -1
         policies, self._options = [preservation.LatestN(keep)], {}
         if self._best:

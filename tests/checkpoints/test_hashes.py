@@ -58,12 +58,6 @@ DAMAGE = {
 }
 
 
-def as_before_there_were_hashes(step):
-    (step / hashes.HASHES).unlink()
-    sentence = f"Checkpoint commit was successful to /{step.name:0>28}"
-    (step / hashes.COMMITTED).write_text(sentence[:64])  # by chance as long as a hash
-
-
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_damage_to_any_file_is_seen_and_the_file_named(damage, run):
     step = run / "checkpoints" / "2"
@@ -72,7 +66,7 @@ def test_damage_to_any_file_is_seen_and_the_file_named(damage, run):
         before, name = path.read_bytes(), path.relative_to(step).as_posix()
         damage(path)
         if name == hashes.COMMITTED and not path.exists():
-            assert "is not committed" in steps.uncommitted(step)
+            assert not steps.is_committed(step)
         else:
             assert name in hashes.fault(step), name
         path.write_bytes(before)
@@ -160,7 +154,7 @@ def test_a_config_is_read_only_if_it_is_the_one_that_was_saved(run):
 
 def test_a_step_without_hashes_is_read_and_it_is_told_once(run, capsys):
     for step in (run / "checkpoints").iterdir():
-        as_before_there_were_hashes(step)
+        tiny.forget_hashes(step)
     for _ in range(2):
         assert steps.restore_params(run).step == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -176,7 +170,7 @@ def test_a_step_without_hashes_is_read_and_it_is_told_once(run, capsys):
 @pytest.mark.parametrize("file", ["arrays", "state/_METADATA"])
 def test_a_step_without_hashes_that_cannot_be_read_is_set_aside(file, run):
     step = run / "checkpoints" / "2"
-    as_before_there_were_hashes(step)
+    tiny.forget_hashes(step)
     (largest(step) if file == "arrays" else step / file).unlink()
     with pytest.raises(ValueError, match="reading .*/2 ended in "):
         steps.restore_params(run)
@@ -234,3 +228,9 @@ def test_a_keeper_makes_no_folder_before_the_first_save(tmp_path):
     with opened(tmp_path) as keeper:
         restored(keeper)
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_file_in_the_way_is_told_before_the_first_step(tmp_path):
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(ValueError, match="checkpoints must be a folder"):
+        opened(tmp_path)

@@ -1,5 +1,7 @@
 """Two runs never write into one work directory."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -45,6 +47,16 @@ def test_a_run_that_is_refused_leaves_nothing(tmp_path):
             raise ValueError
     assert os.listdir(tmp_path) == ["empty"]
     assert os.listdir(tmp_path / "empty") == []
+
+
+def test_where_there_are_no_locks_a_run_goes_on_with_a_note(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with locked(tmp_path) as (note,):
+        assert "cannot be locked (No locks available)" in note
+    assert os.listdir(tmp_path) == []
 
 
 def test_one_process_of_many_takes_the_lock(tmp_path):
