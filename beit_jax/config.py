@@ -16,6 +16,7 @@ from ml_collections import ConfigDict, config_dict
 from beit_jax.lookup import has_type, nearest
 from beit_jax.moved import moved, tuples
 from beit_jax.moved import upgraded as upgraded
+from beit_jax.ranges import Range
 from beit_jax.variants import SMALL_ENCODER as SMALL_ENCODER
 from beit_jax.variants import change as change
 from beit_jax.variants import choose as choose
@@ -26,36 +27,41 @@ from beit_jax.variants import synthetic as synthetic
 OPEN = ("task", "model", "data.source", "data.eval_source", "data.mask", "evals")
 OPEN += ("data.frame", "data.eval_frame", "optim.schedule", "optim.groups")
 DTYPES = ("float32", "bfloat16")
-INF = math.inf
+# Those of data.augment stand in data/settings.py, those of OPEN where a name leads.
 RANGES = {
-    "steps": (1, INF),
-    "epochs": (0, INF),
-    "data.batch_size": (1, INF),
-    "data.max_bad": (0, 1),
-    "data.max_pixels": (1, INF),
-    "data.decoded_cache_gib": (0, INF),
-    "optim.lr": (0, INF),
-    "optim.min_lr": (0, INF),
-    "optim.warmup_lr": (0, INF),
-    "optim.warmup_steps": (0, INF),
-    "optim.warmup_epochs": (0, INF),
-    "optim.decay_steps": (1, INF),
-    "optim.weight_decay": (0, INF),
-    "optim.weight_decay_end": (0, INF),
-    "optim.b1": (0, 1),
-    "optim.b2": (0, 1),
-    "optim.momentum": (0, 1),
-    "optim.clip_norm": (0, INF),
-    "optim.layer_decay": (0.1, 1),  # 0.1**41 is not yet 0 in float32
-    "optim.accumulate": (1, INF),
-    "optim.max_left_out": (0, INF),
-    "optim.ema_decay": (0, 1),
-    "optim.freeze_blocks": (0, INF),
-    "log.every_steps": (0, INF),
-    "eval.every_steps": (0, INF),
-    "eval.pictures": (0, INF),
-    "checkpoint.every_steps": (0, INF),
-    "checkpoint.keep": (1, INF),
+    "seed": Range(-(2**63), 2**63 - 1),
+    "steps": Range(1),
+    "epochs": Range(0),
+    "data.batch_size": Range(1),
+    "data.max_bad": Range(0, 1, hint="a share of the examples"),
+    "data.max_pixels": Range(1),
+    "data.decoded_cache_gib": Range(0),
+    "optim.lr": Range(0),
+    "optim.min_lr": Range(0),
+    "optim.warmup_lr": Range(0),
+    "optim.warmup_steps": Range(0),
+    "optim.warmup_epochs": Range(0),
+    "optim.decay_steps": Range(1),
+    "optim.weight_decay": Range(0, 100),
+    "optim.weight_decay_end": Range(0, 100),
+    "optim.b1": Range(0, below=1),
+    "optim.b2": Range(above=0, below=1),
+    "optim.eps": Range(above=0),
+    "optim.momentum": Range(0, below=1),
+    "optim.clip_norm": Range(0, hint="0: gradients are not clipped"),
+    "optim.layer_decay": Range(0.1, 1),  # 0.1**41 is not yet 0 in float32
+    "optim.accumulate": Range(1),
+    "optim.max_left_out": Range(0),
+    "optim.ema_decay": Range(0, below=1, hint="1 would keep the first weights"),
+    "optim.freeze_blocks": Range(0),
+    "mesh.data": Range(-1, hint="-1: all devices that are left"),
+    "mesh.fsdp": Range(-1, hint="-1: all devices that are left"),
+    "mesh.tensor": Range(-1, hint="-1: all devices that are left"),
+    "log.every_steps": Range(0, hint="0: never"),
+    "eval.every_steps": Range(0, hint="0: at the end only"),
+    "eval.pictures": Range(0),
+    "checkpoint.every_steps": Range(0, hint="0: at the end only"),
+    "checkpoint.keep": Range(1),
 }
 
 
@@ -179,17 +185,18 @@ def check(config: ConfigDict, whole: bool = True) -> None:
       config: a whole run's config, or with `whole=False` only some of its keys.
 
     Raises:
-      ValueError: an unknown key, one of another type than its default, a missing one.
+      ValueError: an unknown key, a value of another type than its default's or out of
+        its range, a missing key.
     """
     problems = list(_problems(config, defaults(), "", whole))
     if problems:
         raise ValueError("config: " + "; ".join(problems))
     if whole and config.steps is None and config.epochs is None:
         raise ValueError("config: set steps or epochs")
-    for path, (low, high) in RANGES.items():
+    for path, limits in RANGES.items():
         value = _get(config, path)
-        if value is not None and not low <= value <= high:
-            raise ValueError(f"config: {path}={value} must be in {low} .. {high}")
+        if value is not None and value not in limits:
+            raise ValueError(f"config: {path}={value} must be {limits}")
     if config.get("dtype", "float32") not in DTYPES:
         raise ValueError(f"config: dtype={config.dtype!r} must be one of {DTYPES}")
 
