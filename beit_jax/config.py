@@ -5,6 +5,7 @@ from the defaults below. The sections in OPEN are open here: what they take depe
 their `name` and is checked where they are used, before any work.
 """
 
+import json
 import math
 import pathlib
 import runpy
@@ -16,7 +17,7 @@ from ml_collections import ConfigDict, config_dict
 from beit_jax.lookup import has_type, nearest
 from beit_jax.moved import moved, tuples
 from beit_jax.moved import upgraded as upgraded
-from beit_jax.ranges import Range
+from beit_jax.ranges import RANGES
 from beit_jax.variants import SMALL_ENCODER as SMALL_ENCODER
 from beit_jax.variants import change as change
 from beit_jax.variants import choose as choose
@@ -27,42 +28,6 @@ from beit_jax.variants import synthetic as synthetic
 OPEN = ("task", "model", "data.source", "data.eval_source", "data.mask", "evals")
 OPEN += ("data.frame", "data.eval_frame", "optim.schedule", "optim.groups")
 DTYPES = ("float32", "bfloat16")
-# Those of data.augment stand in data/settings.py, those of OPEN where a name leads.
-RANGES = {
-    "seed": Range(-(2**63), 2**63 - 1),
-    "steps": Range(1),
-    "epochs": Range(0),
-    "data.batch_size": Range(1),
-    "data.max_bad": Range(0, 1, hint="a share of the examples"),
-    "data.max_pixels": Range(1),
-    "data.decoded_cache_gib": Range(0),
-    "optim.lr": Range(0),
-    "optim.min_lr": Range(0),
-    "optim.warmup_lr": Range(0),
-    "optim.warmup_steps": Range(0),
-    "optim.warmup_epochs": Range(0),
-    "optim.decay_steps": Range(1),
-    "optim.weight_decay": Range(0, 100),
-    "optim.weight_decay_end": Range(0, 100),
-    "optim.b1": Range(0, below=1),
-    "optim.b2": Range(above=0, below=1),
-    "optim.eps": Range(above=0),
-    "optim.momentum": Range(0, below=1),
-    "optim.clip_norm": Range(0, hint="0: gradients are not clipped"),
-    "optim.layer_decay": Range(0.1, 1),  # 0.1**41 is not yet 0 in float32
-    "optim.accumulate": Range(1),
-    "optim.max_left_out": Range(0),
-    "optim.ema_decay": Range(0, below=1, hint="1 would keep the first weights"),
-    "optim.freeze_blocks": Range(0),
-    "mesh.data": Range(-1, hint="-1: all devices that are left"),
-    "mesh.fsdp": Range(-1, hint="-1: all devices that are left"),
-    "mesh.tensor": Range(-1, hint="-1: all devices that are left"),
-    "log.every_steps": Range(0, hint="0: never"),
-    "eval.every_steps": Range(0, hint="0: at the end only"),
-    "eval.pictures": Range(0),
-    "checkpoint.every_steps": Range(0, hint="0: at the end only"),
-    "checkpoint.keep": Range(1),
-}
 
 
 def defaults() -> ConfigDict:
@@ -266,9 +231,37 @@ class Plan(NamedTuple):
         return plan
 
 
-def load(file: str | pathlib.Path, arg: str = "") -> ConfigDict:
-    """The recipe FILE:ARG, as the flag --config reads it."""
-    return runpy.run_path(str(file))["get_config"](arg)
+def load(file: str | pathlib.Path, *arg: str) -> ConfigDict:
+    """The recipe FILE[:ARG], which is run, or the config.json of a run, which is not.
+
+    Raises:
+      ValueError: there is none, or it cannot be read.
+    """
+    path = pathlib.Path(file).expanduser()
+    if not path.is_file():
+        raise ValueError(
+            f"there is no file {str(file)!r}: a config is a recipe, FILE[:ARG], see "
+            "configs/, or the config.json in the work directory of a run"
+        )
+    if path.suffix == ".json":
+        return from_dict(_plain(path))
+    try:
+        recipe = runpy.run_path(str(path), run_name="recipe")
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no recipe in Python: {error}") from error
+    if "get_config" not in recipe:
+        raise ValueError(f"{path} is no recipe: it has no function get_config(arg)")
+    return recipe["get_config"](*arg)
+
+
+def _plain(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} has no settings by name, as a config.json has")
+    return values
 
 
 def save(config: ConfigDict, path: pathlib.Path) -> None:

@@ -131,6 +131,12 @@ def _usable(found: Iterable[Prediction], bad: list[str]) -> Iterator[Prediction]
             yield one
 
 
+def _paths(text: str) -> list[str]:
+    """PATH,PATH... one by one; or PATH, which may have a comma, if there is such."""
+    there = text and pathlib.Path(text).expanduser().exists()
+    return [text] if there else flags.ListParser().parse(text)
+
+
 def _numbers(flag: str, texts: Sequence[str]) -> list[int]:
     if not all(text.isdecimal() for text in texts):
         raise ValueError(f"--{flag}={','.join(texts)} must be whole numbers from 0 on")
@@ -152,7 +158,7 @@ def main(options, *images: str) -> None:
     )
     if not options.overwrite:
         found_lib.check_new(out, kind.files)
-    images, size = [*options.images, *images], options.batch_size
+    images, size = [*_paths(options.images), *images], options.batch_size
     found = _predict(options.checkpoint, images, asked, size, options.config)
     found = _usable(found, bad)
     # What cannot be done fails at the first image, when nothing is deleted yet.
@@ -170,7 +176,7 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "checkpoint", None, "a run's work directory, or any other checkpoint"
     )
-    flags.DEFINE_list("images", [], "folders, archives, image files: PATH[,PATH...]")
+    flags.DEFINE_string("images", "", "folders, archives, image files: PATH[,PATH...]")
     # No enum: a recipe may add one to the table.
     flags.DEFINE_string("what", "labels", f"what to find: {', '.join(PREDICTIONS)}")
     flags.DEFINE_string("out", "predictions", "the folder for what was found")

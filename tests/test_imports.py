@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "curves": {"charts", "command", "run.writer"},
     "check_data": {"command", "config", "tasks", "data", "models.pixels"},
     "convert": {"run", "command", "checkpoints"},
-    "command": set(),
+    "command": {"config"},
     "config": {"variants", "moved"},
     "variants": set(),
     "moved": set(),

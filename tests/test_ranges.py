@@ -12,7 +12,7 @@ from beit_jax.data.ops import masking
 from beit_jax.heads import HEADS
 from beit_jax.models.backbones import BACKBONES
 from beit_jax.models.tokenizers import TOKENIZERS
-from beit_jax.ranges import Range
+from beit_jax.ranges import RANGES, Range
 from beit_jax.run import evaluator
 from beit_jax.targets import TARGETS
 from beit_jax.tasks import TASKS
@@ -66,13 +66,13 @@ def numbers(section, prefix=""):
 def test_every_number_of_the_defaults_has_a_range():
     elsewhere = tuple(f"{name}." for name in (*config.OPEN, "data.augment"))
     found = {key for key in numbers(config.defaults()) if not key.startswith(elsewhere)}
-    assert found == config.RANGES.keys()
+    assert found == RANGES.keys()
 
 
-@pytest.mark.parametrize("path", config.RANGES)
+@pytest.mark.parametrize("path", RANGES)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -2.0, 1e300])
 def test_what_is_no_number_or_out_of_range_is_refused(path, value):
-    limits = config.RANGES[path]
+    limits = RANGES[path]
     *sections, key = path.split(".")
     changes = {key: value}
     for section in reversed(sections):

@@ -102,6 +102,12 @@ def _classes(
     folders = [posixpath.dirname(name) for name in names]
     if len(set(folders)) == 1 and not class_names:
         return np.zeros(len(names), np.int32), ()
+    if set(folders) == {""}:
+        raise ValueError(
+            f"images at {root} lie in no class folders; put those of each class into a "
+            f"folder of its name: {', '.join(class_names[:5])}"
+            f"{', …' * (len(class_names) > 5)}"
+        )
     if "" in folders:
         raise ValueError(
             f"images at {root} lie both beside and inside class folders; move "
