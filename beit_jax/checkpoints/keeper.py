@@ -1,5 +1,6 @@
 """A run's own checkpoints: saving, and going on from the newest that can be read."""
 
+import contextlib
 import json
 import pathlib
 from collections.abc import Mapping
@@ -70,6 +71,8 @@ class Checkpointer:
                     keep_checkpoints_without_metrics=False,
                 )
             )
+        here = (self.directory, self.directory.parent)
+        self._new = [folder for folder in here if not folder.exists()]
         self._manager = open_manager(
             self.directory,
             cleanup_tmp_directories=True,
@@ -82,6 +85,9 @@ class Checkpointer:
 
     def __exit__(self, *_) -> None:
         self._manager.close()
+        for folder in self._new:  # a run that is refused leaves nothing
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
 
     def save(
         self,
