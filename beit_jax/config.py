@@ -244,6 +244,10 @@ def load(file: str | pathlib.Path, *arg: str) -> ConfigDict:
             "configs/, or the config.json in the work directory of a run"
         )
     if path.suffix == ".json":
+        if arg:
+            raise ValueError(
+                f"{path} is no recipe: nothing can follow it, not {arg[0]!r}"
+            )
         return from_dict(_plain(path))
     try:
         recipe = runpy.run_path(str(path), run_name="recipe")

@@ -324,6 +324,8 @@ a variant: RECIPE configs/digits_tokenizer.py:tny
   78 recipe argument 'tny' is unknown; it can be tiny
 no JSON: RECIPE ROOT/broken.json
   78 is no JSON
+a variant of data: RECIPE ROOT/misspelt.json:tiny
+  78 misspelt.json is no recipe: nothing can follow it, not 'tiny'
 a list for a config: RECIPE ROOT/list.json
   78 has no settings by name
 a file for a folder: train --workdir ROOT/file --config ROOT/recipe.py:classify

@@ -81,7 +81,7 @@ def pretrained(checkpoint) -> str:
 def run(checkpoint: str, images, what: str, out, **changes) -> tuple[int, str]:
     """The command -> its exit code and what it told on stderr."""
     options = {"class_names": [], "blocks": [], "patch": [], "batch_size": 0}
-    options |= {"checkpoint": checkpoint, "images": [str(images)], "what": what}
+    options |= {"checkpoint": checkpoint, "images": str(images), "what": what}
     options |= {"out": str(out), "overwrite": False, "top": 4, "config": None}
     told = io.StringIO()
     with contextlib.redirect_stderr(told):
@@ -335,6 +335,14 @@ def test_blocks_that_are_not_there_are_refused(tmp_path):
     one = made({"cls": np.zeros((2, 32)), "mean": np.zeros((2, 32))})
     with pytest.raises(ValueError, match=r"blocks \[2\] must be some of 0..1"):
         write([one], tmp_path, Asked("features", blocks=[2]))
+
+
+def test_commas_part_paths_but_for_one_that_has_some(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a, b.png").write_bytes(b"")
+    assert predict._paths("a, b.png") == ["a, b.png"]
+    assert predict._paths("c.png,d") == ["c.png", "d"]
+    assert predict._paths("") == []
 
 
 def test_the_command_tells_what_is_missing_in_a_sentence(tmp_path):
