@@ -34,8 +34,8 @@ def load(path, image_size=None, config=None):
 
     Args:
       path: a run's work directory or one step in it, a file or folder of another
-        project, or the name of a repository on the Hugging Face hub, "owner/name"
-        (which needs the extra "hub").
+        project, or the name of a repository on the Hugging Face hub,
+        "hf:owner/name" (which needs the extra "hub").
       image_size: of the images, a side in pixels or (height, width), instead of the
         checkpoint's; an encoder's positions are resized.
       config: a recipe's, instead of the one that the checkpoint carries: of a run with

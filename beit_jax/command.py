@@ -1,26 +1,74 @@
 """What the commands share: flags, exit codes, and errors as sentences."""
 
+import ast
+import contextlib
 import os
 import pathlib
+import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
+
+from beit_jax import config as config_lib
 
 PREEMPTED = 75  # stopped by a signal after a save; the same command goes on
 UNUSABLE = 78  # a config, a checkpoint or data that cannot be used
+STORAGE = 74  # a path that cannot be written or read, or a full disk
+NUMERIC = 70  # a loss or gradients that are not finite
+
+
+class _Unread(Exception):
+    """A config that cannot be read; absl would take the cause for its own."""
+
+
+class _Recipe(flags.ArgumentParser):
+    """FILE[:ARG] -> its config, with room for what other flags set in it."""
+
+    def parse(self, given: str) -> ConfigDict:
+        file, *arg = given.split(":", 1)
+        try:
+            config = config_lib.load(file, *arg)
+            for argument in sys.argv:
+                _make_room(config, argument)
+        except Exception as error:
+            raise _Unread from error
+        return config
+
+
+def _make_room(config: ConfigDict, argument: str) -> None:
+    """Lets --config.a.b.c=VALUE be set, where ml_collections would raise.
+
+    Makes the sections a and a.b, which `config.check` names if there are none such, and
+    a tuple of a number that VALUE has several of: an image_size, say.
+    """
+    flag = re.match(r"--?(?:no)?config\.([^=]+)(?:=(.+))?", argument)
+    if not flag:
+        return
+    *sections, key = flag[1].split(".")
+    for section in sections:
+        if section not in config:
+            config[section] = {}
+        config = config[section]
+        if not isinstance(config, ConfigDict):
+            raise ValueError(f"{argument}: there are no settings below {section!r}")
+    with contextlib.suppress(ValueError, SyntaxError), config.ignore_type():
+        values = ast.literal_eval(flag[2] or "")
+        if isinstance(values, tuple) and isinstance(config.get(key), int | float):
+            config[key] = values
 
 
 def define_config(config_help: str) -> None:
     """Defines --config FILE[:ARG] and --config.KEY=VALUE."""
     # Unlocked: `config.check` and the tables name what is wrong with a key, and know
     # the settings that a recipe does not list.
-    config_flags.DEFINE_config_file(
+    holder = config_flags.DEFINE_config_file(
         "config", help_string=config_help, lock_config=False, accept_new_attributes=True
     )
+    flags.FLAGS[holder.name].parser = _Recipe()
 
 
 def define_flags(workdir_help: str, config_help: str) -> None:
@@ -79,8 +127,8 @@ def run(function: Callable[..., None], arguments: tuple[str, ...] = ()) -> None:
     """Parses the flags and calls `function` with them and the named `arguments`.
 
     A last argument called "NAME ..." stands for one or more, "[NAME ...]" for any.
-    A ValueError that this package raised is a sentence for the user: it is printed
-    without a traceback, and the exit code is 78, or what the error says.
+    What a person can mend is printed in a sentence without a traceback, and the exit
+    code says what it is about: see `_told`.
     """
 
     def main(argv: list[str]) -> None:
@@ -92,17 +140,37 @@ def run(function: Callable[..., None], arguments: tuple[str, ...] = ()) -> None:
         most = len(argv) if "..." in names else least
         if not least <= len(argv) - 1 <= most:
             raise app.UsageError(f"besides flags it takes {names}, not {argv[1:]}")
-        try:
+        with _sentences():
             if "multihost" in flags.FLAGS and flags.FLAGS.multihost:
                 jax.distributed.initialize()
             function(flags.FLAGS, *argv[1:])
-        except ValueError as error:
-            if not _is_ours(error):
-                raise
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(getattr(error, "exit_code", UNUSABLE))
 
-    app.run(main)
+    with _sentences():  # of a config, which is read with the flags
+        app.run(main)
+
+
+@contextlib.contextmanager
+def _sentences() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error, _Unread) else error
+        if not (told := _told(cause)):
+            raise
+        print(f"error: {told[0]}", file=sys.stderr)
+        sys.exit(told[1])
+
+
+def _told(error: BaseException) -> tuple[str, int] | None:
+    """A sentence and the exit code of what a person can mend; None of all else."""
+    if isinstance(error, ValueError) and _is_ours(error):
+        return str(error), getattr(error, "exit_code", UNUSABLE)
+    if isinstance(error, FloatingPointError):
+        return str(error), NUMERIC
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"{where}{error.strerror}", STORAGE
+    return None
 
 
 def _is_ours(error: Exception) -> bool:

@@ -5,6 +5,7 @@ from the defaults below. The sections in OPEN are open here: what they take depe
 their `name` and is checked where they are used, before any work.
 """
 
+import json
 import math
 import pathlib
 import runpy
@@ -16,6 +17,7 @@ from ml_collections import ConfigDict, config_dict
 from beit_jax.lookup import has_type, nearest
 from beit_jax.moved import moved, tuples
 from beit_jax.moved import upgraded as upgraded
+from beit_jax.ranges import RANGES
 from beit_jax.variants import SMALL_ENCODER as SMALL_ENCODER
 from beit_jax.variants import change as change
 from beit_jax.variants import choose as choose
@@ -26,38 +28,6 @@ from beit_jax.variants import synthetic as synthetic
 OPEN = ("task", "model", "data.source", "data.eval_source", "data.mask", "evals")
 OPEN += ("data.frame", "data.eval_frame", "optim.schedule", "optim.groups")
 DTYPES = ("float32", "bfloat16")
-INF = math.inf
-RANGES = {
-    "steps": (1, INF),
-    "epochs": (0, INF),
-    "data.batch_size": (1, INF),
-    "data.max_bad": (0, 1),
-    "data.max_pixels": (1, INF),
-    "data.decoded_cache_gib": (0, INF),
-    "optim.lr": (0, INF),
-    "optim.min_lr": (0, INF),
-    "optim.warmup_lr": (0, INF),
-    "optim.warmup_steps": (0, INF),
-    "optim.warmup_epochs": (0, INF),
-    "optim.decay_steps": (1, INF),
-    "optim.weight_decay": (0, INF),
-    "optim.weight_decay_end": (0, INF),
-    "optim.b1": (0, 1),
-    "optim.b2": (0, 1),
-    "optim.momentum": (0, 1),
-    "optim.clip_norm": (0, INF),
-    "optim.layer_decay": (0.1, 1),  # 0.1**41 is not yet 0 in float32
-    "optim.accumulate": (1, INF),
-    "optim.max_left_out": (0, INF),
-    "optim.ema_decay": (0, 1),
-    "optim.ema_decay_end": (0, 1),
-    "optim.freeze_blocks": (0, INF),
-    "log.every_steps": (0, INF),
-    "eval.every_steps": (0, INF),
-    "eval.pictures": (0, INF),
-    "checkpoint.every_steps": (0, INF),
-    "checkpoint.keep": (1, INF),
-}
 
 
 def defaults() -> ConfigDict:
@@ -182,17 +152,18 @@ def check(config: ConfigDict, whole: bool = True) -> None:
       config: a whole run's config, or with `whole=False` only some of its keys.
 
     Raises:
-      ValueError: an unknown key, one of another type than its default, a missing one.
+      ValueError: an unknown key, a value of another type than its default's or out of
+        its range, a missing key.
     """
     problems = list(_problems(config, defaults(), "", whole))
     if problems:
         raise ValueError("config: " + "; ".join(problems))
     if whole and config.steps is None and config.epochs is None:
         raise ValueError("config: set steps or epochs")
-    for path, (low, high) in RANGES.items():
+    for path, limits in RANGES.items():
         value = _get(config, path)
-        if value is not None and not low <= value <= high:
-            raise ValueError(f"config: {path}={value} must be in {low} .. {high}")
+        if value is not None and value not in limits:
+            raise ValueError(f"config: {path}={value} must be {limits}")
     if config.get("dtype", "float32") not in DTYPES:
         raise ValueError(f"config: dtype={config.dtype!r} must be one of {DTYPES}")
 
@@ -262,9 +233,41 @@ class Plan(NamedTuple):
         return plan
 
 
-def load(file: str | pathlib.Path, arg: str = "") -> ConfigDict:
-    """The recipe FILE:ARG, as the flag --config reads it."""
-    return runpy.run_path(str(file))["get_config"](arg)
+def load(file: str | pathlib.Path, *arg: str) -> ConfigDict:
+    """The recipe FILE[:ARG], which is run, or the config.json of a run, which is not.
+
+    Raises:
+      ValueError: there is none, or it cannot be read.
+    """
+    path = pathlib.Path(file).expanduser()
+    if not path.is_file():
+        raise ValueError(
+            f"there is no file {str(file)!r}: a config is a recipe, FILE[:ARG], see "
+            "configs/, or the config.json in the work directory of a run"
+        )
+    if path.suffix == ".json":
+        if arg:
+            raise ValueError(
+                f"{path} is no recipe: nothing can follow it, not {arg[0]!r}"
+            )
+        return from_dict(_plain(path))
+    try:
+        recipe = runpy.run_path(str(path), run_name="recipe")
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no recipe in Python: {error}") from error
+    if "get_config" not in recipe:
+        raise ValueError(f"{path} is no recipe: it has no function get_config(arg)")
+    return recipe["get_config"](*arg)
+
+
+def _plain(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} has no settings by name, as a config.json has")
+    return values
 
 
 def save(config: ConfigDict, path: pathlib.Path) -> None:

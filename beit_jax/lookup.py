@@ -2,12 +2,18 @@
 
 import difflib
 import inspect
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from ml_collections import ConfigDict
 
 T = TypeVar("T")
 LINEN = ("name", "parent")  # fields of every Linen module, not settings
+# What a setting can be, and what a person calls it; an int is a float too.
+KINDS = {kind: kind.__name__ for kind in (int, float, bool, str, tuple, list)}
+KINDS |= {Mapping: "section", types.NoneType: "None"}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -22,7 +28,7 @@ def lookup(table: Mapping[str, T], name: str, where: str) -> T:
     Raises:
       ValueError: there is none; says what `where` (`beit_jax.targets`, say) has.
     """
-    if name not in table:
+    if not isinstance(name, str) or name not in table:
         raise ValueError(f"no {name!r} in {where}; it has {', '.join(sorted(table))}")
     return table[name]
 
@@ -33,7 +39,43 @@ def has_type(value: Any, wanted: type) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if wanted is int:
         return isinstance(value, int) and not isinstance(value, bool)
+    if wanted is Mapping:
+        return isinstance(value, (Mapping, ConfigDict)) or value == ()
     return isinstance(value, (list, tuple) if wanted in (list, tuple) else wanted)
+
+
+def kinds(hint: Any) -> dict[type, Any]:
+    """Kind -> its Range, or None: what an annotation of a setting lets it be.
+
+    `Annotated[int, Range(1)] | None` is {int: Range(1), NoneType: None}.
+    """
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    found = {}
+    for part in typing.get_args(hint) if union else (hint,):
+        limits = None
+        if typing.get_origin(part) is Annotated:
+            part, limits = typing.get_args(part)
+        found[typing.get_origin(part) or part] = limits
+    return found
+
+
+def misfit(value: Any, hint: Any) -> str:
+    """What a value "must be", which it is not; nothing if it is as annotated."""
+    wanted = kinds(hint)
+    if not wanted.keys() <= KINDS.keys():
+        return ""
+    for kind, limits in wanted.items():
+        if has_type(value, kind):
+            return "" if limits is None or value in limits else f"must be {limits}"
+    return "must be of type " + " or ".join(KINDS[kind] for kind in wanted)
+
+
+def annotations(factory: Callable) -> dict[str, Any]:
+    """Name -> annotation of what a function or a class takes, ranges and all."""
+    made = inspect.isclass(factory) and not issubclass(factory, tuple)
+    return typing.get_type_hints(
+        factory.__init__ if made else factory, include_extras=True
+    )
 
 
 def call(
@@ -44,25 +86,21 @@ def call(
     `given` is passed as far as the factory takes it; settings must all fit.
 
     Raises:
-      ValueError: a setting that `factory` does not take, or of another type, or a
-        required one that is missing; names it, `where`, and the nearest valid one.
+      ValueError: a setting that `factory` does not take, or of another type, or out of
+        the range that its annotation tells, or a required one that is missing; names
+        it, `where`, and the nearest valid one.
     """
     takes = inspect.signature(factory).parameters
     free = {k: p for k, p in takes.items() if k not in {*given, *LINEN}}
-    hints = typing.get_type_hints(
-        factory.__init__ if inspect.isclass(factory) else factory
-    )
+    hints = annotations(factory)
     for key, value in settings.items():
         if key not in free:
             raise ValueError(
                 f"{where} takes no setting {key!r}{nearest(key, free)} "
                 f"(it takes {', '.join(sorted(free)) or 'none'})"
             )
-        wanted = hints.get(key)
-        if wanted in (int, float, bool, str) and not has_type(value, wanted):
-            raise ValueError(
-                f"{where}: {key}={value!r} must be of type {wanted.__name__}"
-            )
+        if problem := misfit(value, hints.get(key)):
+            raise ValueError(f"{where}: {key}={value!r} {problem}")
     for key, parameter in free.items():
         if parameter.default is parameter.empty and key not in settings:
             raise ValueError(f"{where} needs a setting {key!r}")

@@ -57,9 +57,7 @@ def replay(
     workdir = pathlib.Path(workdir).expanduser().resolve()
     step = _failed(workdir, step)
     if config is None:
-        config = config_lib.from_dict(
-            json.loads((workdir / "config.json").read_text("utf-8"))
-        )
+        config = config_lib.load(workdir / "config.json")
     mesh = sharding.make_mesh(config.mesh)
     parts = assemble(config)
     task, stream = parts.task, parts.stream

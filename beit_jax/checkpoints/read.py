@@ -4,7 +4,8 @@ A checkpoint is named by
 
   a run's work directory, its checkpoints/, or one step in it: ours,
   a file of weights, or a folder with one: another project's, see families.py,
-  "owner/name": a repository on the Hugging Face hub, unless there is such a path.
+  "hf:owner/name": a repository on the Hugging Face hub. One that was downloaded before
+  may go without "hf:", where there is no such path nor a folder owner/.
 """
 
 import pathlib
@@ -27,18 +28,20 @@ def locate(path: str | pathlib.Path) -> pathlib.Path:
     Raises:
       ValueError: there is no checkpoint.
     """
+    if name := hub.named(str(path)):
+        return hub.download(name)
     here = pathlib.Path(path).expanduser()
     if here.is_dir():
         return _in_folder(here.absolute())
     if here.exists():
         return here.absolute()
-    # Whoever has the folder runs/ does not mean a stranger's repository runs/pretrain.
-    if hub.is_name(str(path)) and not here.parent.exists():
-        return hub.download(str(path))
+    bare = hub.is_name(str(path)) and not here.parent.exists()
+    if bare and (folder := hub.downloaded(str(path))):
+        return folder
     raise ValueError(
         f"there is no checkpoint {str(path)!r}: name a run's work directory or one "
         f"step in it, a file ({', '.join(SUFFIXES)}), a folder with one, or a "
-        "repository on the Hugging Face hub, owner/name"
+        f"repository on the Hugging Face hub, {hub.PREFIX}owner/name"
     )
 
 

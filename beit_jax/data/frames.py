@@ -16,6 +16,7 @@ from beit_jax.data.frame import Frame
 from beit_jax.data.ops import geometry
 from beit_jax.data.ops.geometry import Box, Size
 from beit_jax.data.sources import BadExample
+from beit_jax.ranges import Count, Portion, Positive
 
 
 class Framing(Protocol):
@@ -34,10 +35,10 @@ class RandomResized:
 
     def __init__(
         self,
-        min_scale: float = 0.08,  # of the image's area
-        max_scale: float = 1.0,
-        min_ratio: float = 3 / 4,  # width / height
-        max_ratio: float = 4 / 3,
+        min_scale: Positive = 0.08,  # of the image's area
+        max_scale: Positive = 1.0,
+        min_ratio: Positive = 3 / 4,  # width / height
+        max_ratio: Positive = 4 / 3,
     ):
         _demand(
             "random_resized",
@@ -83,8 +84,7 @@ class Pad:
 
     numbers = 2
 
-    def __init__(self, pad: int):
-        _demand("pad", {f"pad >= 0, not {pad}": pad >= 0})
+    def __init__(self, pad: Count):
         self._pad = pad
 
     def __call__(self, u: np.ndarray, whole: Size, size: Size) -> Frame:
@@ -112,10 +112,10 @@ class Scaled:
 
     def __init__(
         self,
-        min_scale: float = 0.5,
-        max_scale: float = 2.0,
-        long: int = 0,  # 0: of the view
-        short: int = 0,
+        min_scale: Positive = 0.5,
+        max_scale: Positive = 2.0,
+        long: Count = 0,  # 0: of the view
+        short: Count = 0,
         fill: tuple = (0, 0, 0),
     ):
         _demand(
@@ -124,7 +124,6 @@ class Scaled:
                 f"0 < min_scale <= max_scale, not {min_scale}, {max_scale}": (
                     0 < min_scale <= max_scale
                 ),
-                f"long and short >= 0, not {long}, {short}": min(long, short) >= 0,
                 f"a fill of three levels, not {fill}": len(fill) == 3,
             },
         )
@@ -150,8 +149,7 @@ class Centre:
 
     numbers = 0
 
-    def __init__(self, crop_pct: float = 1.0):
-        _demand_share("centre", crop_pct)
+    def __init__(self, crop_pct: Portion = 1.0):
         self._crop_pct = crop_pct
 
     def __call__(self, u: np.ndarray, whole: Size, size: Size) -> Frame:
@@ -202,8 +200,7 @@ class Whole:
 
     numbers = 0
 
-    def __init__(self, crop_pct: float = 1.0):
-        _demand_share("whole", crop_pct)
+    def __init__(self, crop_pct: Portion = 1.0):
         self._crop_pct = crop_pct
 
     def __call__(self, u: np.ndarray, whole: Size, size: Size) -> Frame:
@@ -241,10 +238,6 @@ def _centred(resized: Size, size: Size) -> Box:
     # torchvision's CenterCrop: the odd pixel goes by Python's round.
     start = [round((r - s) / 2) for r, s in zip(resized, size, strict=True)]
     return Box(*start, *size)
-
-
-def _demand_share(name: str, crop_pct: float) -> None:
-    _demand(name, {f"0 < crop_pct <= 1, not {crop_pct}": 0 < crop_pct <= 1})
 
 
 def _demand(name: str, rules: Mapping[str, bool]) -> None:

@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 from beit_jax.data.ops import randaugment
 from beit_jax.data.ops.geometry import FILTERS
-from beit_jax.lookup import nearest
+from beit_jax.lookup import call
+from beit_jax.ranges import Length, Share, Weight
 
 JITTERS = ("image", "view", "device")
 TOKEN_VIEWS = ("image", "first_view")
+LEVELS = range(256)
 
 
 class Augment(NamedTuple):
@@ -24,26 +26,21 @@ class Augment(NamedTuple):
     interpolation: str = "bicubic"
     token_interpolation: str = "lanczos"  # BEiT v2: bicubic
     token_view: str = "image"  # "first_view": made from it, faster and a bit blurred
-    jitter: float = 0.0  # strength for brightness, contrast and saturation
+    jitter: Share = 0.0  # strength for brightness, contrast and saturation
     # "image": before the crop, as in pre-training; "view": after it, as in fine-tuning;
     # "device": after it and in the compiled step, which spares the host the work.
     jitter_on: str = "image"
     randaugment: str = ""
     fill: tuple = (128, 128, 128)  # where RandAugment moves the image away: the mean
-    erase: float = 0.0  # probability
-    mixup: float = 0.0  # alpha
-    cutmix: float = 0.0  # alpha
-    repeats: int = 1  # views of an image in a row (repeated augmentation)
+    erase: Share = 0.0  # probability
+    mixup: Weight = 0.0  # alpha
+    cutmix: Weight = 0.0  # alpha
+    repeats: Length = 1  # views of an image in a row (repeated augmentation)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Augment":
         """Raises ValueError for an unknown setting or values that do not fit."""
-        for key in config:
-            if key not in cls._fields:
-                raise ValueError(
-                    f"data.augment has no setting {key!r}{nearest(key, cls._fields)}"
-                )
-        settings = cls(**config)
+        settings = call(cls, config, "data.augment")
         settings._check()
         return settings
 
@@ -59,15 +56,9 @@ class Augment(NamedTuple):
                 raise ValueError(
                     f"data.augment.{name}={value!r} must be one of {', '.join(known)}"
                 )
-        for rule, holds in {
-            "0 <= jitter <= 1": 0 <= self.jitter <= 1,
-            "0 <= erase <= 1": 0 <= self.erase <= 1,
-            "mixup >= 0": self.mixup >= 0,
-            "cutmix >= 0": self.cutmix >= 0,
-            "repeats >= 1": self.repeats >= 1,
-            "fill of three levels": len(self.fill) == 3,
-        }.items():
-            if not holds:
-                raise ValueError(f"data.augment must have {rule}; it is {self}")
+        if len(self.fill) != 3 or not all(level in LEVELS for level in self.fill):
+            raise ValueError(
+                f"data.augment.fill={self.fill} must be three levels in 0 .. 255"
+            )
         if self.randaugment:
             randaugment.Policy.parse(self.randaugment)

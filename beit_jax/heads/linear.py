@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from beit_jax.models.features import Features
 from beit_jax.models.layers import LayerNorm, Linear, plain_normal
+from beit_jax.ranges import Length, Positive, Weight
 
 Array = jax.Array
 
@@ -24,10 +25,10 @@ class LinearHead(nn.Module):
       init_scale: factor on the weights' initial values, a normal of 0.02.
     """
 
-    classes: int
+    classes: Length
     pool: str = "mean"
-    init_scale: float = 0.001
-    norm_eps: float = 1e-6
+    init_scale: Weight = 0.001
+    norm_eps: Positive = 1e-6
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from beit_jax.models.features import Features
 from beit_jax.models.layers import Linear
+from beit_jax.ranges import Length
 from beit_jax.sharding import constrain
 
 Array = jax.Array
@@ -14,7 +15,7 @@ Array = jax.Array
 class TokenHead(nn.Module):
     """`lm_head`: one linear layer from a patch's features to what it must predict."""
 
-    outputs: int
+    outputs: Length
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact

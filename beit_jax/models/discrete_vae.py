@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from beit_jax.models.gumbel import CodeProjection, GumbelTokenizer
 from beit_jax.models.patches import halvings
 from beit_jax.models.vqvae_layers import ConvTranspose
+from beit_jax.ranges import Count, Length
 
 Array = jax.Array
 
@@ -84,11 +85,11 @@ class DiscreteVAE(GumbelTokenizer):
         parameters, codes, logits and pixels are float32.
     """
 
-    vocab: int = 8192
-    code_dim: int = 512
-    hidden: int = 256
-    patch_size: int = 8
-    res_blocks: int = 1
+    vocab: Length = 8192
+    code_dim: Length = 512
+    hidden: Length = 256
+    patch_size: Length = 8
+    res_blocks: Count = 1
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):

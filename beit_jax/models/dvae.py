@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from beit_jax.models.gumbel import CodeProjection, GumbelTokenizer
 from beit_jax.models.patches import halvings
+from beit_jax.ranges import Length
 
 Array = jax.Array
 
@@ -153,11 +154,11 @@ class DVAE(GumbelTokenizer):
         codes; parameters, residual sums, logits and stats are float32.
     """
 
-    vocab: int = 8192
-    n_hid: int = 256
-    n_init: int = 128
-    blocks_per_group: int = 2
-    patch_size: int = 8
+    vocab: Length = 8192
+    n_hid: Length = 256
+    n_init: Length = 128
+    blocks_per_group: Length = 2
+    patch_size: Length = 8
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):

@@ -21,6 +21,7 @@ from beit_jax.models.layers import (
     plain_normal,
 )
 from beit_jax.models.patches import Grid
+from beit_jax.ranges import Length, Part, Positive, Weight
 from beit_jax.sharding import constrain, partitioned
 
 Tree = Any
@@ -96,17 +97,17 @@ class Encoder(nn.Module):
     """
 
     grid: Grid
-    dim: int
-    depth: int
-    heads: int
-    patch_size: int = 16
-    mlp_ratio: float = 4.0
+    dim: Length
+    depth: Length
+    heads: Length
+    patch_size: Length = 16
+    mlp_ratio: Positive = 4.0
     abs_pos_embed: str = "none"
     rel_pos_bias: str = "shared"
     qkv_bias: bool = True
-    layer_scale: float = 0.1
-    drop_path: float = 0.0
-    norm_eps: float = 1e-6
+    layer_scale: Weight = 0.1
+    drop_path: Part = 0.0
+    norm_eps: Positive = 1e-6
     mask_token: bool = False
     final_norm: bool = True
     taps: tuple[int, ...] = ()
@@ -114,7 +115,7 @@ class Encoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
     init_as: str = "pretrain"
     remat: str = "none"
-    unroll: int = 1
+    unroll: Length = 1
 
     @nn.compact
     def __call__(

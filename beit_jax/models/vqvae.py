@@ -10,6 +10,7 @@ from beit_jax.lookup import lookup
 from beit_jax.models.patches import check_sides, halvings
 from beit_jax.models.quantizer import Quantizer, QuantizerOutput
 from beit_jax.models.vqvae_layers import NETWORKS
+from beit_jax.ranges import Count, Length, Part, Share, Weight
 
 Array = jax.Array
 
@@ -36,20 +37,20 @@ class VQVAE(nn.Module):
       dtype: of the convolutions; parameters, codes and pixels are float32.
     """
 
-    vocab: int = 512
-    code_dim: int = 64
+    vocab: Length = 512
+    code_dim: Length = 64
     network: str = "patches"
-    width: int = 128
-    res_blocks: int = 2
-    res_hidden: int = 0
-    patch_size: int = 4
+    width: Length = 128
+    res_blocks: Count = 2
+    res_hidden: Count = 0
+    patch_size: Length = 4
     learning: str = Quantizer.learning
-    decay: float = Quantizer.decay
-    beta: float = Quantizer.beta
+    decay: Part = Quantizer.decay
+    beta: Weight = Quantizer.beta
     l2_norm: bool = Quantizer.l2_norm
-    kmeans_steps: int = Quantizer.kmeans_steps
-    kmeans_batches: int = Quantizer.kmeans_batches
-    restart_below: float = Quantizer.restart_below
+    kmeans_steps: Count = Quantizer.kmeans_steps
+    kmeans_batches: Length = Quantizer.kmeans_batches
+    restart_below: Share = Quantizer.restart_below
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):

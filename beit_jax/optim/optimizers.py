@@ -177,10 +177,10 @@ def make(config: ConfigDict, plan: Plan, params: Tree, layers: Tree) -> Optimize
 
 def _ema_share(config: ConfigDict, plan: Plan) -> float | Rate:
     first, last = config.ema_decay, config.ema_decay_end
-    if first == 1 or (last is not None and not first):
+    if last is not None and not first:
         raise ValueError(
-            f"optim.ema_decay={first:g} must be below 1, with which the average would "
-            "stay what it is, and above 0 where there is an optim.ema_decay_end"
+            f"optim.ema_decay_end={last:g} is where optim.ema_decay goes, which is 0: "
+            "there is no average; set both, or neither"
         )
     # Not 1 - decay of a step: near 1, float32 would round the share away.
     return over_the_run(plan, 1 - first, None if last is None else 1 - last)

@@ -31,6 +31,15 @@ def check_best(best: str, task, evaluations: Sequence[Evaluation]) -> None:
         )
 
 
+def check_start(config: ConfigDict) -> None:
+    """Raises ValueError where `init_fresh` leaves out what no checkpoint gives."""
+    if config.init_fresh and not config.init_from:
+        raise ValueError(
+            f"init_fresh={config.init_fresh!r} are parameters that init_from does not "
+            "give, and init_from is empty; name a checkpoint there, or leave it out"
+        )
+
+
 def unused_settings(
     config: ConfigDict, plan: Plan, steps_per_epoch: float, spec: Mapping[str, Any]
 ) -> list[str]:

@@ -14,6 +14,7 @@ from beit_jax import lookup, sharding
 from beit_jax.charts import confusion, reliability
 from beit_jax.data import pipeline, sources
 from beit_jax.data.pipeline import EvalStream
+from beit_jax.ranges import Count
 from beit_jax.run.state import TrainState
 from beit_jax.tasks import scores
 from beit_jax.tasks.base import Context
@@ -76,13 +77,8 @@ def evaluations(config: ConfigDict, task) -> list[Evaluation]:
     ]
 
 
-def _split(source: Mapping[str, Any], every_steps: int = 0) -> tuple[Mapping, int]:
+def _split(source: Mapping[str, Any], every_steps: Count = 0) -> tuple[Mapping, int]:
     """What an entry of `evals` takes."""
-    if every_steps < 0:
-        raise ValueError(
-            f"config.evals: every_steps={every_steps} must be at least 0, which means "
-            "at the end only"
-        )
     return source, every_steps
 
 

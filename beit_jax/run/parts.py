@@ -28,6 +28,7 @@ class Parts(NamedTuple):
 
 def assemble(config: ConfigDict) -> Parts:
     """Raises ValueError for what cannot be had, or does not go together."""
+    checks.check_start(config)
     task = tasks.build(config)
     stream = pipeline.train_stream(config.data, task.train_spec, config.seed)
     tests = evaluations(config, task)

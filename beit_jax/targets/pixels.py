@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from beit_jax.models.pixels import PIXEL_SPACES
+from beit_jax.ranges import Length
 
 Array = jax.Array
 Tree = Any
@@ -28,7 +29,7 @@ class Pixels:
     def __init__(
         self,
         grid: tuple[int, int],
-        patch_size: int,
+        patch_size: Length,
         normalize: bool = False,
         loss: str = "mse",
     ):

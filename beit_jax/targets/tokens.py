@@ -11,6 +11,7 @@ from beit_jax.checkpoints.frozen import Frozen, Untrained
 from beit_jax.lookup import build, lookup
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.models.tokenizers import TOKENIZERS
+from beit_jax.ranges import Count, Length
 
 Array = jax.Array
 Tree = Any
@@ -42,9 +43,9 @@ class Tokens:
     def __init__(
         self,
         grid: tuple[int, int],
-        patch_size: int,
+        patch_size: Length,
         checkpoint: str,
-        image_size: int | tuple[int, int] = 0,
+        image_size: Count | tuple[int, int] = 0,
         dtype: str = "float32",
         untrained: Mapping[str, Any] = (),
     ):

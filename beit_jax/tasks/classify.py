@@ -9,6 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from beit_jax.heads.linear import POOLS
+from beit_jax.ranges import Classes, Part, Weight
 from beit_jax.tasks import encoders, on_device, scores
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 
@@ -35,10 +36,10 @@ class Classify(encoders.EncoderTask):
     def __init__(
         self,
         config: ConfigDict,
-        classes: int,
+        classes: Classes,
         pool: str = "mean",
-        label_smoothing: float = 0.1,
-        head_init_scale: float = 0.001,
+        label_smoothing: Part = 0.1,
+        head_init_scale: Weight = 0.001,
         head: Mapping[str, Any] = (),
     ):
         if pool not in POOLS or classes < 2:

@@ -11,6 +11,7 @@ from beit_jax.models.dvae import DVAE, logit_laplace_nll
 from beit_jax.models.gumbel import cosine_anneal, kl_to_uniform
 from beit_jax.models.pixels import PIXEL_SPACES, PixelSpace
 from beit_jax.models.vqvae import VQVAE
+from beit_jax.ranges import Count, Positive, Weight
 from beit_jax.tasks.base import Array, Context, Tree
 
 
@@ -109,11 +110,11 @@ class Relaxation:
         model: DVAE | DiscreteVAE,
         space: PixelSpace,
         likelihood: str = "laplace",
-        temperature_start: float = 1.0,
-        temperature: float = 1 / 16,
-        temperature_steps: int = 150_000,
-        kl_weight: float = 6.6,
-        kl_steps: int = 5_000,
+        temperature_start: Positive = 1.0,
+        temperature: Positive = 1 / 16,
+        temperature_steps: Count = 150_000,
+        kl_weight: Weight = 6.6,
+        kl_steps: Count = 5_000,
         hard: bool = False,
     ):
         if likelihood not in LIKELIHOODS:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from beit_jax.checkpoints.frozen import Frozen, Untrained
 from beit_jax.checkpoints.steps import Restored
+from beit_jax.ranges import Classes
 from beit_jax.sharding import partitioned
 from beit_jax.targets.tokens import UNTRAINED
 from beit_jax.tasks import base, encoders, on_device
@@ -78,7 +79,7 @@ class Probe(base.Defaults):
         self,
         config: ConfigDict,
         checkpoint: str,
-        classes: int,
+        classes: Classes,
         features: str = "concat",
         norm: str = "none",
     ):

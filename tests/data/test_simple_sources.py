@@ -128,7 +128,7 @@ def test_the_table_holds_sources(name):
     [
         ({"name": "digit"}, "no 'digit'.*digits, folder, list, mixture, synth.*tfds"),
         ({"name": "digits", "split": "val"}, "no split 'val'"),
-        ({"name": "synthetic", "size": 0}, "size=0 must all be at least 1"),
+        ({"name": "synthetic", "size": 0}, "size=0 must be at least 1"),
     ],
 )
 def test_errors_name_value_and_rule(spec, message):

@@ -110,7 +110,10 @@ def test_each_group_tells_its_own_rates():
         ({"own": {"prefix": "head", "weight_decy": 0.1}}, "did you mean 'weight_dec"),
         ({"own": {"prefix": "head", "clip_norm": 1.0}}, "else is the whole run's"),
         ({"own": {"prefix": "head", "lr": "1"}}, "own: .*lr='1' must be of type float"),
-        ({"own": {"prefix": "head", "b1": 2.0}}, "own: .*b1=2.0 must be in 0 .. 1"),
+        (
+            {"own": {"prefix": "head", "b1": 2.0}},
+            "own: .*b1=2.0 must be at least 0 and below 1",
+        ),
         ({"own": {"prefix": "head", "name": "adam"}}, "no 'adam' in optim.groups.own"),
         (
             {"a": {"prefix": "head"}, "b": {"prefix": "encoder,head/bias"}},

@@ -187,7 +187,7 @@ def test_weights_that_need_no_change_stay():
     "change, message",
     [
         ({"task__pool": "max"}, "pool='max' must be one of"),
-        ({"task__classes": 1}, "classes=1 at least 2"),
+        ({"task__classes": 1}, "classes=1 must be at least 2"),
         ({"task__label_smothing": 0.1}, "did you mean 'label_smoothing'"),
     ],
 )

@@ -1,4 +1,8 @@
-"""Checkpoints by the name of their repository on the Hugging Face hub."""
+"""Checkpoints by the name of their repository on the Hugging Face hub.
+
+Nobody means a stranger's repository by the name of a folder that is not there: who
+wants one downloaded says "hf:owner/name".
+"""
 
 import pathlib
 import re
@@ -18,6 +22,7 @@ WEIGHTS = {
         "pytorch_model.bin.index.json",
     ),
 }
+PREFIX = "hf:"
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 
@@ -26,7 +31,29 @@ def is_name(text: str) -> bool:
     return bool(_NAME.fullmatch(text))
 
 
-def download(name: str, cache: str | pathlib.Path | None = None) -> pathlib.Path:
+def named(text: str) -> str:
+    """Of "hf:owner/name" the name; nothing of any other text.
+
+    Raises:
+      ValueError: no repository could be called so.
+    """
+    name = text.removeprefix(PREFIX)
+    if name != text and not is_name(name):
+        raise ValueError(f"{text!r} must be {PREFIX}owner/name to be on the hub")
+    return name if name != text else ""
+
+
+def downloaded(name: str) -> pathlib.Path | None:
+    """The folder of a repository that is already here."""
+    try:
+        return download(name, here=True)
+    except ValueError:
+        return None
+
+
+def download(
+    name: str, cache: str | pathlib.Path | None = None, here: bool = False
+) -> pathlib.Path:
     """The folder of a repository's newest version, with its weights and texts.
 
     What has been downloaded before is not downloaded again, and serves when there is no
@@ -35,6 +62,7 @@ def download(name: str, cache: str | pathlib.Path | None = None) -> pathlib.Path
     Args:
       name: "owner/name".
       cache: the folder for all repositories, instead of huggingface_hub's own.
+      here: download nothing.
 
     Raises:
       ValueError: there is no such repository here or there, it has no weights of a
@@ -44,18 +72,21 @@ def download(name: str, cache: str | pathlib.Path | None = None) -> pathlib.Path
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise ValueError(
-            f"{name!r} is no path here; to download a repository of that name from "
-            "the Hugging Face hub: pip install 'beit_jax[hub]'"
+            f"to download {name!r} from the Hugging Face hub: "
+            "pip install 'beit_jax[hub]'"
         ) from error
     for suffix, weights in WEIGHTS.items():
         try:
             folder = snapshot_download(
-                name, allow_patterns=[*TEXTS, *weights], cache_dir=cache
+                name,
+                allow_patterns=[*TEXTS, *weights],
+                cache_dir=cache,
+                local_files_only=here,
             )
         except Exception as error:  # of another HTTP library in each version
             raise ValueError(
-                f"{name!r} is no path here, and cannot be downloaded from the Hugging "
-                f"Face hub: {_brief(error)}"
+                f"{name!r} cannot be downloaded from the Hugging Face hub: "
+                f"{_brief(error)}"
             ) from error
         if any(pathlib.Path(folder).glob(f"*{suffix}")):
             return pathlib.Path(folder)

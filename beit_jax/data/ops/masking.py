@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from beit_jax.data.draws import Draw
+from beit_jax.ranges import Count, Length, Portion
 
 _TRIES = 10  # for one block, before the mask is left as it is
 _TOGETHER = 4  # tries that one pass of the loop makes; 4 was fastest
@@ -21,10 +22,10 @@ def blockwise(
     draw: Draw,
     batch: int,
     grid: tuple[int, int] = (14, 14),
-    max_patches: int = 75,
-    min_block: int | None = None,
-    max_block: int | None = None,
-    min_aspect: float = 0.3,
+    max_patches: Length = 75,
+    min_block: Length | None = None,
+    max_block: Length | None = None,
+    min_aspect: Portion = 0.3,
     exact: bool = False,
 ) -> tf.Tensor:
     """Hides rectangles until `max_patches` are hidden or ten in a row do not fit.
@@ -64,8 +65,8 @@ def random(
     draw: Draw,
     batch: int,
     grid: tuple[int, int] = (14, 14),
-    max_patches: int = 75,
-    unit: int = 1,
+    max_patches: Length = 75,
+    unit: Length = 1,
 ) -> tf.Tensor:
     """Hides exactly `max_patches` patches, every choice of them equally likely.
 
@@ -86,7 +87,7 @@ def random(
 
 
 def none(
-    draw: Draw, batch: int, grid: tuple[int, int] = (14, 14), max_patches: int = 0
+    draw: Draw, batch: int, grid: tuple[int, int] = (14, 14), max_patches: Count = 0
 ) -> tf.Tensor:
     """Hides nothing: (batch, *grid) bool False (BEiT's ablation without masking).
 

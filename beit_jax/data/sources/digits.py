@@ -5,6 +5,7 @@ from PIL import Image
 
 from beit_jax.data.sources.base import Info, Record, Source, digest
 from beit_jax.data.sources.subset import Subset
+from beit_jax.ranges import Count, Length, SubsetSeed
 
 _TRAIN = 1397
 
@@ -20,9 +21,9 @@ class Digits(Source):
     def __init__(
         self,
         split: str = "train",
-        size: int = 32,
-        labels_per_class: int = 0,
-        subset_seed: int = 0,
+        size: Length = 32,
+        labels_per_class: Count = 0,
+        subset_seed: SubsetSeed = 0,
     ):
         """Loads and enlarges the split.
 

@@ -9,6 +9,7 @@ from beit_jax.data.sources.base import Info, Record, Source, check_unique, diges
 from beit_jax.data.sources.files import open_files
 from beit_jax.data.sources.subset import Subset
 from beit_jax.data.sources.suffixes import SUFFIXES, Choice
+from beit_jax.ranges import Count, SubsetSeed
 
 
 class Folder(Source):
@@ -22,9 +23,9 @@ class Folder(Source):
         self,
         path: str,
         split: str = "",
-        labels_per_class: int = 0,
-        subset_seed: int = 0,
-        limit: int = 0,
+        labels_per_class: Count = 0,
+        subset_seed: SubsetSeed = 0,
+        limit: Count = 0,
         part: str = "",
         class_names: tuple = (),
     ):

@@ -11,6 +11,7 @@ from beit_jax.data.sources.base import Info, Record, Source, check_unique, diges
 from beit_jax.data.sources.files import open_files
 from beit_jax.data.sources.list_rows import Problems, Row
 from beit_jax.data.sources.subset import Subset
+from beit_jax.ranges import Count, SubsetSeed
 
 _MOST_CLASSES = 1_000_000  # beyond, a label is rather a mistake
 
@@ -37,9 +38,9 @@ class Listing(Source):
         path: str,
         root: str = "",
         class_names: tuple = (),
-        labels_per_class: int = 0,
-        subset_seed: int = 0,
-        limit: int = 0,
+        labels_per_class: Count = 0,
+        subset_seed: SubsetSeed = 0,
+        limit: Count = 0,
         part: str = "",
     ):
         """Reads the list and checks all that it says.

@@ -3,6 +3,7 @@
 import numpy as np
 
 from beit_jax.data.sources.base import Info, Record, Source, digest
+from beit_jax.ranges import Length, Seed
 
 
 class Synthetic(Source):
@@ -14,16 +15,11 @@ class Synthetic(Source):
 
     def __init__(
         self,
-        num_examples: int = 64,
-        num_classes: int = 4,
-        size: int = 32,
-        seed: int = 0,
+        num_examples: Length = 64,
+        num_classes: Length = 4,
+        size: Length = 32,
+        seed: Seed = 0,
     ):
-        if min(num_examples, num_classes, size) < 1:
-            raise ValueError(
-                f"num_examples={num_examples}, num_classes={num_classes} and "
-                f"size={size} must all be at least 1"
-            )
         names = tuple(f"grating_{label}" for label in range(num_classes))
         labels = np.arange(num_examples) % num_classes
         self.info = Info(

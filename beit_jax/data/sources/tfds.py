@@ -11,6 +11,7 @@ from tensorflow.core.example import example_pb2
 from beit_jax.data.sources import records
 from beit_jax.data.sources.base import BadExample, Info, Record, Source, digest
 from beit_jax.data.sources.subset import Subset
+from beit_jax.ranges import Count, SubsetSeed
 
 _FORMATS = {"tfrecord": records.TFRecords, "array_record": records.ArrayRecords}
 
@@ -31,9 +32,9 @@ class Tfds(Source):
         label_key: str = "label",
         label_map_key: str = "",
         class_names: tuple = (),
-        labels_per_class: int = 0,
-        subset_seed: int = 0,
-        limit: int = 0,
+        labels_per_class: Count = 0,
+        subset_seed: SubsetSeed = 0,
+        limit: Count = 0,
         part: str = "",
     ):
         """Finds the records.

@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import threading
@@ -97,11 +98,12 @@ def test_only_what_is_needed_is_downloaded(download, monkeypatch, weights):
     folder, _ = download("owner/name")
     files = {file.name: file.read_text() for file in pathlib.Path(folder).iterdir()}
     assert files == {name: name for name in ("config.json", weights)}
-    assert read.locate("owner/name") == pathlib.Path(folder)  # without connection
+    for name in ("hf:owner/name", "owner/name"):  # without connection
+        assert read.locate(name) == pathlib.Path(folder)
 
 
 def test_a_repository_that_there_is_not_is_told(download):
-    assert "'owner/gone' is no path here, and" in (error := download("owner/gone")[1])
+    assert "'owner/gone' cannot be downloaded" in (error := download("owner/gone")[1])
     assert "404 Client Error. Repository Not Found for url: http://127" in error
 
 
@@ -130,7 +132,7 @@ def repository(cache: pathlib.Path, name: str, *files: str) -> pathlib.Path:
 )
 def test_a_name_gives_the_folder_of_its_newest_version(cache, files):
     snapshot = repository(cache, "owner/beit-tiny.v1", *files)
-    assert read.locate("owner/beit-tiny.v1") == snapshot
+    assert read.locate("hf:owner/beit-tiny.v1") == snapshot
     assert read.step_of(snapshot) == 0
 
 
@@ -140,6 +142,22 @@ def test_what_lies_at_a_path_comes_before_a_name(cache, tmp_path):
     folder.mkdir(parents=True)
     (folder / "other.safetensors").write_bytes(b"")
     assert read.locate("owner/name") == folder
+    assert read.locate("hf:owner/name") != folder
+
+
+def test_what_does_not_say_that_it_is_on_the_hub_is_not_asked_for_there(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    asked = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **_: asked.append(args))
+    with pytest.raises(ValueError, match="no checkpoint 'runs/pretrain': .* hf:owner/"):
+        read.locate("runs/pretrain")
+    assert not asked
+
+
+@pytest.mark.parametrize("text", ["hf:name", "hf:", "hf:a/b/c"])
+def test_a_name_that_no_repository_has_is_told(text):
+    with pytest.raises(ValueError, match=f"'{text}' must be hf:owner/name"):
+        read.locate(text)
 
 
 def test_a_path_that_is_missing_is_not_taken_for_a_name(cache, tmp_path):
@@ -155,19 +173,19 @@ def test_other_texts_are_no_names(text):
 
 
 def test_what_was_never_downloaded_is_told_when_offline():
-    words = "'owner/gone' is no path here, and cannot be downloaded from the Hugging"
+    words = "'owner/gone' cannot be downloaded from the Hugging Face hub: "
     with pytest.raises(ValueError, match=words):
-        read.locate("owner/gone")
+        read.locate("hf:owner/gone")
 
 
 def test_a_repository_without_known_weights_is_told(cache):
     repository(cache, "owner/other", "config.json", "flax_model.msgpack")
     words = "'owner/other' .* neither model.safetensors nor pytorch_model.bin; download"
     with pytest.raises(ValueError, match=words):
-        read.locate("owner/other")
+        read.locate("hf:owner/other")
 
 
 def test_a_missing_package_is_told_with_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ValueError, match=r"'a/b' .*: pip install 'beit_jax\[hub\]'"):
-        read.locate("a/b")
+        read.locate("hf:a/b")
