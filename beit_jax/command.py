@@ -5,9 +5,10 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
+
+from beit_jax import hosts
 
 PREEMPTED = 75  # stopped by a signal after a save; the same command goes on
 UNUSABLE = 78  # a config, a checkpoint or data that cannot be used
@@ -23,12 +24,10 @@ def define_config(config_help: str) -> None:
 
 
 def define_flags(workdir_help: str, config_help: str) -> None:
-    """Defines what `define_config` does, --workdir and --multihost."""
+    """Defines what `define_config` does, --workdir, and those of several hosts."""
     define_config(config_help)
     flags.DEFINE_string("workdir", None, workdir_help)
-    flags.DEFINE_bool(
-        "multihost", False, "call jax.distributed.initialize(): one process a host"
-    )
+    hosts.define_flags()
     flags.mark_flag_as_required("workdir")
 
 
@@ -74,15 +73,15 @@ def run(function: Callable[..., None], arguments: tuple[str, ...] = ()) -> None:
         most = len(argv) if "..." in names else least
         if not least <= len(argv) - 1 <= most:
             raise app.UsageError(f"besides flags it takes {names}, not {argv[1:]}")
-        try:
-            if "multihost" in flags.FLAGS and flags.FLAGS.multihost:
-                jax.distributed.initialize()
-            function(flags.FLAGS, *argv[1:])
-        except ValueError as error:
-            if not _is_ours(error):
-                raise
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(getattr(error, "exit_code", UNUSABLE))
+        with hosts.ending_together():
+            try:
+                hosts.join(flags.FLAGS)
+                function(flags.FLAGS, *argv[1:])
+            except ValueError as error:
+                if not _is_ours(error):
+                    raise
+                print(f"error: {error}", file=sys.stderr)
+                sys.exit(getattr(error, "exit_code", UNUSABLE))
 
     app.run(main)
 

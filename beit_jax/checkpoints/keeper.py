@@ -80,8 +80,10 @@ class Checkpointer:
     def __enter__(self) -> "Checkpointer":
         return self
 
-    def __exit__(self, *_) -> None:
-        self._manager.close()
+    def __exit__(self, kind: type | None, *_) -> None:
+        # Where one process fails the others never come to finish a save with it.
+        if kind is None or jax.process_count() == 1:
+            self._manager.close()
 
     def save(
         self,
