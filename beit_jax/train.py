@@ -8,14 +8,14 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from beit_jax import command, sharding
+from beit_jax import command, hosts, sharding
 from beit_jax import config as config_lib
 from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.checkpoints.keeper import Checkpointer
 from beit_jax.config import Plan
 from beit_jax.run import summary
 from beit_jax.run.alarms import Alarms, of_settings
-from beit_jax.run.evaluator import Evaluator
+from beit_jax.run.evaluator import Evaluation, Evaluator
 from beit_jax.run.finite import Finite
 from beit_jax.run.meter import Meter
 from beit_jax.run.parts import assemble
@@ -35,11 +35,17 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
 
     Raises:
       ValueError: a config, a checkpoint or data that cannot be used.
-      Preempted: SIGTERM or SIGINT came; all steps done are saved.
+      Preempted: SIGTERM, SIGINT or SIGHUP came; all steps done are saved.
       FloatingPointError: a loss or gradients were not finite; no checkpoint holds
         that step.
     """
     config_lib.check(config)
+    hosts.agree(config.to_dict())
+    with StopSignal(config.log.watchdog_minutes) as stop:
+        return _train(config, workdir, quiet, stop)
+
+
+def _train(config: ConfigDict, workdir, quiet: bool, stop: StopSignal) -> dict:
     workdir = pathlib.Path(workdir).expanduser().resolve()
     shard = (jax.process_index(), jax.process_count())
     mesh = sharding.make_mesh(config.mesh)
@@ -50,7 +56,6 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
         jax.set_mesh(mesh),
         Checkpointer(workdir, config, card) as run,
         Meter(config.task.name, plan.total, quiet or shard[0] > 0) as meter,
-        StopSignal() as stop,
     ):
         spec = sharding.batch_spec(stream.spec, mesh)
         state, shardings, optimizer = create(task, config, plan, mesh, spec)
@@ -59,7 +64,8 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
         state, told = run.restore(state, shardings, position)
         notes += told
         first = int(state.step)
-        if first >= plan.total:
+        owed = owing(tests, plan, workdir, first)
+        if first >= plan.total and not owed:
             meter.say(f"{workdir} is complete at step {first}")
             return read_last(workdir, *(f"{test.name}/" for test in tests))
         if first == 0 and config.init_from:
@@ -80,42 +86,83 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
             alarms = listen(task, config, plan, workdir)
             warn(doubts, first, writer, meter)
             window, finite = [], Finite(config.optim.max_left_out, stream, workdir)
+
+            def report(step: int) -> None:
+                """Tells of the steps in the window; of one not finite by an error."""
+                values = digest(task, window, step, finite)
+                values |= meter.speed(step, config.data.batch_size)
+                if skipped := len(hosts.union(stream.ledger.sentences)):
+                    stream.ledger.check(skipped)
+                    values["train/skipped"] = skipped
+                window.clear()
+                tell(task, alarms, values, step, writer, meter)
+
+            def measure(step: int, tests: list[Evaluation]) -> tuple[dict, list]:
+                """Metrics and scorers of `tests`; of fewer if asked to stop."""
+                measured, scorers = {}, []
+                for test in tests:
+                    seen = evaluator.measure(state, frozen, test, shard, stop.requested)
+                    if seen is None:
+                        break
+                    tell(task, alarms, seen[0], step, writer, meter)
+                    measured |= seen[0]
+                    scorers.append(seen[1])
+                return measured, scorers
+
+            def draw(step: int, tests: list[Evaluation], scorers: list) -> None:
+                for test, scorer in zip(tests, scorers, strict=False):
+                    at = (state, frozen, test, shard, config.eval.pictures, scorer)
+                    writer.pictures(step, evaluator.paint(*at), test.prefix)
+
             meter.speed(first, config.data.batch_size)
+            if owed:
+                measured, scorers = measure(first, owed)
+                if len(scorers) < len(owed):
+                    raise stopped(first)
+                draw(first, owed, scorers)
+            if first >= plan.total:
+                return read_last(workdir, *(f"{test.name}/" for test in tests))
             for step, batch in enumerate(stream.batches(first, shard), first + 1):
                 state, sums = update(state, frozen, sharding.put_batch(batch, mesh))
                 window.append(sums)
                 done = step == plan.total
-                ending = done or stop.requested(step)
+                ending = stop.requested() or done
                 measuring = [test for test in tests if done or due(step, test.every)]
                 # A step that checkpoint.best judges is saved, once it was measured.
                 best = any(test.measures(config.checkpoint.best) for test in measuring)
                 saving = ending or best or due(step, plan.save)
+                # Before a save: a step whose loss is not finite is never saved.
                 if saving or due(step, plan.log):
-                    # Before a save: a step whose loss is not finite is never saved.
-                    values = digest(task, window, step, finite)
-                    values |= meter.speed(step, config.data.batch_size)
-                    if stream.ledger.sentences:
-                        values["train/skipped"] = len(stream.ledger.sentences)
-                    window.clear()
-                    tell(task, alarms, values, step, writer, meter)
-                measured, scorers = {}, []
-                for test in measuring:
-                    found, scorer = evaluator.measure(state, frozen, test, shard)
-                    tell(task, alarms, found, step, writer, meter)
-                    measured |= found
-                    scorers.append(scorer)
+                    report(step)
+                measured, scorers = measure(step, measuring)
+                if len(scorers) < len(measuring):  # the rest is owed by the next start
+                    ending, saving, done, best = True, True, False, False
+                    if window:
+                        report(step)
                 if saving:
                     at = position | {"step": step}
                     run.save(step, state, at, measured if best else None)
                 # After the save: what cannot be drawn loses no step.
-                for test, scorer in zip(measuring, scorers, strict=True):
-                    at = (state, frozen, test, shard, config.eval.pictures, scorer)
-                    writer.pictures(step, evaluator.paint(*at), test.prefix)
+                draw(step, measuring, scorers)
                 if ending:
                     break
     if not done:
-        raise Preempted(f"stopped at step {step}; the same command goes on from there")
+        raise stopped(step)
     return measured
+
+
+def stopped(step: int) -> Preempted:
+    return Preempted(f"stopped at step {step}; the same command goes on from there")
+
+
+def owing(
+    tests: list[Evaluation], plan: Plan, workdir: pathlib.Path, step: int
+) -> list[Evaluation]:
+    """The evaluations at a restored step that a signal has cut short."""
+    told = [values for at, values in history(workdir) if at == step > 0]
+    names = {name.split("/")[0] for values in told for name in values}
+    due_now = [test for test in tests if step == plan.total or due(step, test.every)]
+    return [test for test in due_now if told and test.name not in names]
 
 
 def due(step: int, every: int) -> bool:
