@@ -71,17 +71,17 @@ def join(options) -> None:
             )
         except RuntimeError as error:
             raise ValueError(
-                f"process 0 cannot listen at --coordinator={place[0]}: {error}. Another "
-                "program may have the port; choose another one"
+                f"process 0 cannot listen at --coordinator={place[0]}: {error}. "
+                "Another program may have the port; choose another one"
             ) from error
         finally:
             missed.cancel()
     elif "multihost" in options and options.multihost:
         try:
             jax.distributed.initialize(**patience)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
             raise ValueError(
-                f"--multihost: JAX knows no cluster here ({error}). Tell each process "
+                f"--multihost: JAX finds no cluster here ({error}). Tell each process "
                 "by --coordinator HOST:PORT --processes N --process I where it "
                 "belongs; on one machine launch/local.sh N does so"
             ) from error

@@ -1,4 +1,4 @@
-"""The benchmark of the input pipeline runs; measured in a hurry it means nothing."""
+"""Benchmarks and campaigns run; measured in a hurry a speed means nothing."""
 
 import json
 import pathlib
@@ -20,3 +20,17 @@ def test_the_input_pipelines_benchmark_measures_every_setting():
     settings = {line["setting"] for line in lines if "setting" in line}
     assert {"faithful", "jitter on device", "fast", "batch 1024"} <= settings
     assert all(line.get("images_per_second", 1) > 0 for line in lines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "campaign",
+    [("signals.py", "--signals", "SIGTERM"), ("processes.py",)],
+    ids=["signals", "processes"],
+)
+def test_every_promise_of_a_campaign_is_kept(campaign):
+    file, *arguments = campaign
+    command = [sys.executable, FILE.parent / "faults" / file, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    assert "| right: " in done.stdout or " 1 of 1 right" in done.stdout

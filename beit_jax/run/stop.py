@@ -25,9 +25,9 @@ class StopSignal:
     """Remembers SIGTERM, SIGINT and SIGHUP, so that the loop can save first.
 
     Before its first step there is nothing to save, and the run ends at once. A signal
-    that comes GRACE after the first acts as it always does. With several hosts JAX's own
-    notice of SIGTERM is used, by which all of them agree on the step; the others are
-    passed on as such.
+    that comes GRACE after the first acts as it always does. With several hosts JAX's
+    own notice of SIGTERM is used, by which all of them agree on the step; the other
+    signals are passed on as such.
 
     Args:
       watchdog_minutes: without a question whether to stop, after which the run is taken
