@@ -32,6 +32,7 @@ _HEARTBEAT = 10  # seconds of silence that JAX takes for a death
 _LOOK = 0.5  # seconds between two looks at how the others do
 _ENDED = "beit_jax/ended/"
 _meetings = itertools.count()
+_leaving = threading.Event()
 
 
 def define_flags() -> None:
@@ -103,6 +104,8 @@ def ending_together() -> Iterator[None]:
         raise
     finally:
         if jax.distributed.is_initialized():
+            _leaving.set()
+            time.sleep(2 * _LOOK)  # until nobody asks the store any more
             jax.distributed.shutdown()  # waits for all
 
 
@@ -211,14 +214,13 @@ def _watch() -> None:
     One that cannot tell any more falls silent: that JAX notices, and says.
     """
     store, me = global_state.client, jax.process_index()
-    while True:
-        time.sleep(_LOOK)
+    while not _leaving.wait(_LOOK):
         try:
             ended = {
                 int(key.rpartition("/")[2]): json.loads(text)
                 for key, text in store.key_value_dir_get(_ENDED)
             }
-        except Exception:  # process 0 is gone, or this one is about to leave
+        except Exception:  # process 0 is gone: JAX ends this one
             return
         if me in ended:
             return

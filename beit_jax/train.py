@@ -232,6 +232,7 @@ def main(options) -> None:
     try:
         train(options.config, options.workdir)
     except Preempted as stop:
+        StopSignal.ignore()
         print(stop, file=sys.stderr)
         sys.exit(command.PREEMPTED)
 

@@ -60,6 +60,12 @@ class StopSignal:
                 "stopped before its first step; the same command begins there again"
             ) from None
 
+    @classmethod
+    def ignore(cls) -> None:
+        """For a process that is stopping: one more signal leaves its exit code."""
+        for number in cls.SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
     def _let_go(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)

@@ -92,7 +92,7 @@ def counts(root: pathlib.Path, straight: dict) -> Iterator[tuple]:
     twice = len(steps) - len({tuple(step) for step in steps})
     wrong = sum(run.examples().get(step) != want for step, want in straight.items())
     right = codes == [75, 75, 0] and not twice and not wrong
-    result = f"{twice} steps repeated, {wrong} of {len(straight)} with other examples"
+    result = f"{twice} steps repeated, {wrong} of {len(straight)} with other examples; codes {codes}"
     yield "1, 2, 1 processes, 3 epochs", right, result, time.monotonic() - begun
 
 

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import traceback
+import types
 
 import disturbed
 import jax
@@ -27,8 +28,7 @@ import tiny
 
 from beit_jax.checkpoints.names import flatten
 from beit_jax.checkpoints.steps import find_step
-from beit_jax.run.stop import Preempted
-from beit_jax.train import train
+from beit_jax.train import main as train
 
 MOMENTS = ("start", "compile", "7", "evaluation", "save", "final")
 
@@ -46,8 +46,8 @@ def forked(workdir: pathlib.Path, function, *arguments) -> int:
     try:
         function(workdir, *arguments)
         code = 0
-    except Preempted:
-        code = 75
+    except SystemExit as end:
+        code = end.code
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush()
@@ -56,7 +56,7 @@ def forked(workdir: pathlib.Path, function, *arguments) -> int:
 
 def run(workdir: pathlib.Path, disturb: str = "") -> None:
     disturbed.prepare(disturbed.Disturbance(disturb), str(workdir / "examples"))
-    train(tiny.get_config(), workdir)
+    train(types.SimpleNamespace(config=tiny.get_config(), workdir=workdir))
 
 
 def write_fingerprint(workdir: pathlib.Path) -> None:
