@@ -9,11 +9,11 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 
-import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from beit_jax import config as config_lib
+from beit_jax import hosts
 
 PREEMPTED = 75  # stopped by a signal after a save; the same command goes on
 UNUSABLE = 78  # a config, a checkpoint or data that cannot be used
@@ -72,12 +72,10 @@ def define_config(config_help: str) -> None:
 
 
 def define_flags(workdir_help: str, config_help: str) -> None:
-    """Defines what `define_config` does, --workdir and --multihost."""
+    """Defines what `define_config` does, --workdir, and those of several hosts."""
     define_config(config_help)
     flags.DEFINE_string("workdir", None, workdir_help)
-    flags.DEFINE_bool(
-        "multihost", False, "call jax.distributed.initialize(): one process a host"
-    )
+    hosts.define_flags()
     flags.mark_flag_as_required("workdir")
 
 
@@ -140,9 +138,8 @@ def run(function: Callable[..., None], arguments: tuple[str, ...] = ()) -> None:
         most = len(argv) if "..." in names else least
         if not least <= len(argv) - 1 <= most:
             raise app.UsageError(f"besides flags it takes {names}, not {argv[1:]}")
-        with _sentences():
-            if "multihost" in flags.FLAGS and flags.FLAGS.multihost:
-                jax.distributed.initialize()
+        with hosts.ending_together(), _sentences():
+            hosts.join(flags.FLAGS)
             function(flags.FLAGS, *argv[1:])
 
     with _sentences():  # of a config, which is read with the flags

@@ -108,7 +108,12 @@ def defaults() -> ConfigDict:
                 "groups": {},
             },
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
-            "log": {"every_steps": 20},
+            "log": {
+                "every_steps": 20,
+                # without a step, an evaluation's batch or an end: the run hangs and is
+                # ended; 0: never
+                "watchdog_minutes": 30.0,
+            },
             "eval": {
                 "every_steps": 0,  # 0: at the end only
                 "pictures": 8,  # of a kind; 0: no charts either

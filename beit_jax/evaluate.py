@@ -130,7 +130,8 @@ def main(options) -> None:
         command.names("class_names", options.class_names),
         options.evals,
     )
-    print(json.dumps(metrics, indent=2))
+    if jax.process_index() == 0:
+        print(json.dumps(metrics, indent=2))
 
 
 if __name__ == "__main__":

@@ -83,6 +83,7 @@ RANGES = {
     "mesh.data": Range(-1, hint="-1: all devices that are left"),
     "mesh.fsdp": Range(-1, hint="-1: all devices that are left"),
     "mesh.tensor": Range(-1, hint="-1: all devices that are left"),
+    "log.watchdog_minutes": Range(0, hint="0: no watchdog"),
     "log.every_steps": Range(0, hint="0: never"),
     "eval.every_steps": Range(0, hint="0: at the end only"),
     "eval.pictures": Range(0),

@@ -2,31 +2,31 @@
 
 import pathlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from beit_jax import command, sharding
+from beit_jax import command, hosts, sharding
 from beit_jax import config as config_lib
 from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.checkpoints.keeper import Checkpointer
 from beit_jax.config import Plan
 from beit_jax.run import summary
-from beit_jax.run.alarms import Alarms, of_settings
+from beit_jax.run.alarms import of_settings
 from beit_jax.run.clock import Clock
-from beit_jax.run.evaluator import Evaluator
-from beit_jax.run.finite import Finite
+from beit_jax.run.evaluator import Evaluation, Evaluator
 from beit_jax.run.lock import locked
 from beit_jax.run.meter import Meter
 from beit_jax.run.parts import assemble
+from beit_jax.run.reports import Reports, owed
 from beit_jax.run.state import create
 from beit_jax.run.step import make_update
 from beit_jax.run.stop import Preempted as Preempted  # what `train` raises
 from beit_jax.run.stop import StopSignal
 from beit_jax.run.warm_start import warm_start
-from beit_jax.run.writer import Writer, history, read_last
+from beit_jax.run.writer import Writer, read_last
 from beit_jax.text import utf8
 
 
@@ -39,29 +39,36 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
     Raises:
       ValueError: a config, a checkpoint or data that cannot be used, or another run
         that uses `workdir`.
-      Preempted: SIGTERM or SIGINT came; all steps done are saved.
+      Preempted: SIGTERM, SIGINT or SIGHUP came; all steps done are saved.
       FloatingPointError: a loss or gradients were not finite; no checkpoint holds
         that step.
     """
-    clock = Clock()
     config_lib.check(config)
+    hosts.agree(config.to_dict())
     workdir = pathlib.Path(workdir).expanduser().resolve()
     if utf8(str(workdir)) != str(workdir):
         raise ValueError(
             f"the work directory {str(workdir)!r} must have a name in UTF-8: Orbax "
             "writes checkpoints to no other"
         )
-    shard = (jax.process_index(), jax.process_count())
+    with StopSignal(config.log.watchdog_minutes) as stop:
+        return _train(config, workdir, quiet, stop)
+
+
+def _train(
+    config: ConfigDict, workdir: pathlib.Path, quiet: bool, stop: StopSignal
+) -> dict:
+    clock, shard = Clock(), (jax.process_index(), jax.process_count())
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch_size(config.data.batch_size, mesh, config.optim.accumulate)
-    task, stream, tests, plan, card, position, notes = assemble(config)
+    parts = assemble(config)
+    task, stream, tests, plan, card, position, notes = parts
 
     with (
         locked(workdir, enabled=shard[0] == 0) as told,
         jax.set_mesh(mesh),
         Checkpointer(workdir, config, card) as run,
         Meter(config.task.name, plan.total, quiet or shard[0] > 0) as meter,
-        StopSignal() as stop,
     ):
         notes += told
         spec = sharding.batch_spec(stream.spec, mesh)
@@ -71,11 +78,12 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
         state, told = run.restore(state, shardings, position)
         notes += told
         first = int(state.step)
-        if first >= plan.total:
+        late = owed(due(tests, first, plan), workdir, first)
+        if first >= plan.total and not late:
             for note in told:
                 meter.say(f"note: {note}")
             meter.say(f"{workdir} is complete at step {first}")
-            return read_last(workdir, *(f"{test.name}/" for test in tests))
+            return last(workdir, tests)
         if first == 0 and config.init_from:
             known = card["class_names"]
             state, report, more = warm_start(config, task, state, known)
@@ -89,58 +97,73 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
         with Writer(workdir, first, enabled=shard[0] == 0) as writer:
             list_skipped(workdir, shard[0], stream, tests)
             introduce((update, state, frozen, spec), config, notes, writer, meter)
-            alarms = listen(task, config, plan, workdir)
-            warn(doubts, first, writer, meter)
-            window, finite = [], Finite(config.optim.max_left_out, stream, workdir)
+            reports = Reports(config, parts, evaluator, writer, meter, stop, shard)
+            reports.warn(doubts, first)
             meter.speed(first, config.data.batch_size)
             clock.lap("start")
+            seen = reports.measure(state, frozen, late, first)
+            reports.draw(state, frozen, seen, first)
+            clock.lap("evaluation")
+            if len(seen) < len(late):
+                raise stopped(first)
+            if first >= plan.total:
+                return last(workdir, tests)
             for step, batch in enumerate(stream.batches(first, shard), first + 1):
                 clock.lap("data")
                 state, sums = update(state, frozen, sharding.put_batch(batch, mesh))
                 clock.lap("step" if step > first + 1 else "compile")
-                window.append(sums)
+                reports.add(sums)
                 done = step == plan.total
-                ending = done or stop.requested(step)
-                measuring = [test for test in tests if done or due(step, test.every)]
+                ending = stop.requested() or done
+                measuring = due(tests, step, plan)
                 # A step that checkpoint.best judges is saved, once it was measured.
                 best = any(test.measures(config.checkpoint.best) for test in measuring)
-                saving = ending or best or due(step, plan.save)
-                if saving or due(step, plan.log):
-                    # Before a save: a step whose loss is not finite is never saved.
-                    values = digest(task, window, step, finite)
-                    values |= meter.speed(step, config.data.batch_size)
-                    if stream.ledger.sentences:
-                        values["train/skipped"] = len(stream.ledger.sentences)
-                    window.clear()
-                    tell(task, alarms, values, step, writer, meter)
+                saving = ending or best or each(plan.save, step)
+                # Before a save: a step that is not finite is never saved.
+                if saving or each(plan.log, step):
+                    reports.training(step)
                     clock.lap("step")
                     writer.scalars(step, clock.told())
-                measured, scorers = {}, []
-                for test in measuring:
-                    found, scorer = evaluator.measure(state, frozen, test, shard)
-                    tell(task, alarms, found, step, writer, meter)
-                    measured |= found
-                    scorers.append(scorer)
+                seen = reports.measure(state, frozen, measuring, step)
+                if len(seen) < len(measuring):  # the rest is owed by the next start
+                    ending, saving, done, best = True, True, False, False
+                    reports.training(step)
                 clock.lap("evaluation")
                 if saving:
                     at = position | {"step": step}
-                    run.save(step, state, at, measured if best else None)
+                    measured = merged(seen) if best else None
+                    run.save(step, state, at, measured)
                     clock.lap("saving")
                 # After the save: what cannot be drawn loses no step.
-                for test, scorer in zip(measuring, scorers, strict=True):
-                    at = (state, frozen, test, shard, config.eval.pictures, scorer)
-                    writer.pictures(step, evaluator.paint(*at), test.prefix)
-                    clock.lap("evaluation")
+                reports.draw(state, frozen, seen, step)
+                clock.lap("evaluation")
                 if ending:
                     break
             writer.scalars(step, clock.told())
     if not done:
-        raise Preempted(f"stopped at step {step}; the same command goes on from there")
-    return measured
+        raise stopped(step)
+    return merged(seen)
 
 
-def due(step: int, every: int) -> bool:
+def due(tests: Sequence[Evaluation], step: int, plan: Plan) -> list[Evaluation]:
+    """The evaluations to be done at a step."""
+    return [test for test in tests if step == plan.total or each(test.every, step)]
+
+
+def each(every: int, step: int) -> bool:
     return every > 0 and step % every == 0
+
+
+def merged(seen) -> dict[str, float]:
+    return {name: value for one in seen for name, value in one.metrics.items()}
+
+
+def last(workdir: pathlib.Path, tests: Sequence[Evaluation]) -> dict:
+    return read_last(workdir, *(f"{test.name}/" for test in tests))
+
+
+def stopped(step: int) -> Preempted:
+    return Preempted(f"stopped at step {step}; the same command goes on from there")
 
 
 def list_skipped(workdir: pathlib.Path, host: int, stream, tests) -> None:
@@ -148,47 +171,6 @@ def list_skipped(workdir: pathlib.Path, host: int, stream, tests) -> None:
     stream.ledger.write_to(workdir / f"skipped_{host}.txt")
     for test in tests:
         test.stream.ledger.write_to(workdir / f"skipped_{test.name}_{host}.txt")
-
-
-def listen(task, config: ConfigDict, plan: Plan, workdir: pathlib.Path) -> Alarms:
-    """The alarms of a run, knowing what it has told until now."""
-    alarms = Alarms(task, config.optim, plan)
-    for step, values in history(workdir):
-        alarms.hear(values, step)
-    return alarms
-
-
-def tell(task, alarms: Alarms, values, step: int, writer, meter) -> None:
-    """Writes and shows metrics, and says aloud what is wrong in them."""
-    writer.scalars(step, values)
-    meter.report(step, values, task.headline)
-    warn(alarms.hear(values, step), step, writer, meter)
-
-
-def warn(sentences: Iterable[str], step: int, writer, meter) -> None:
-    for sentence in sentences:
-        writer.warning(step, sentence)
-        meter.say(f"WARNING: {sentence}")
-
-
-def digest(task, window: list, step: int, finite: Finite) -> dict[str, float]:
-    """The metrics of the steps in `window`, `step` being the last of them.
-
-    Raises:
-      FloatingPointError: steps that were not finite, more than may be left out.
-    """
-    window, scorer = jax.device_get(window), task.train_scorer()
-    taken = [
-        sums
-        for at, sums in enumerate(window, step - len(window) + 1)
-        if finite(sums, at)
-    ]
-    for sums in taken:
-        scorer.add(sums)
-    values = scorer.metrics() if taken else {}
-    if len(taken) < len(window):
-        values["steps_left_out"] = len(window) - len(taken)
-    return {f"train/{name}": value for name, value in values.items()}
 
 
 def introduce(call: tuple, config: ConfigDict, notes, writer, meter: Meter) -> None:
@@ -213,6 +195,7 @@ def main(options) -> None:
     try:
         train(options.config, options.workdir)
     except Preempted as stop:
+        StopSignal.ignore()
         print(stop, file=sys.stderr)
         sys.exit(command.PREEMPTED)
 

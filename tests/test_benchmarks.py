@@ -1,4 +1,4 @@
-"""The benchmarks run; measured in a hurry, what they say of speed means nothing."""
+"""Benchmarks and campaigns run; measured in a hurry a speed means nothing."""
 
 import json
 import pathlib
@@ -24,8 +24,19 @@ def test_the_input_pipelines_benchmark_measures_every_setting():
 
 
 @pytest.mark.slow
-def test_damage_in_every_way_is_made_good():
-    command = [sys.executable, FILE.parent / "faults" / "bits.py", "--flips", "2"]
+@pytest.mark.parametrize(
+    "campaign",
+    [
+        ("bits.py", "--flips", "2"),
+        ("signals.py", "--signals", "SIGTERM"),
+        ("processes.py",),
+    ],
+    ids=["bits", "signals", "processes"],
+)
+def test_every_promise_of_a_campaign_is_kept(campaign):
+    file, *arguments = campaign
+    command = [sys.executable, FILE.parent / "faults" / file, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"(\d+) of \1 right", done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    right = r"(\d+) of \1 right|\| right: "
+    assert re.search(right, done.stdout)

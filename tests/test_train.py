@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from beit_jax.data import pipeline
 from beit_jax.evaluate import evaluate
 from beit_jax.run.stop import Preempted
 from beit_jax.train import train
@@ -96,6 +97,35 @@ def test_signals_act_as_before_once_a_run_is_over(tmp_path, before_step):
     with pytest.raises(Preempted):
         run(tmp_path)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("at", [3, 6], ids=["on the way", "at the end"])
+def test_a_signal_in_an_evaluation_saves_the_step_and_owes_the_rest(
+    at, tmp_path, monkeypatch
+):
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    test = {"data__eval_source": {"name": "synthetic", "num_examples": 20}}
+    test |= {"eval__every_steps": 3, "eval__pictures": 0, "log__every_steps": 1}
+    metrics = run(straight, **test)
+
+    real, passes = pipeline.EvalStream.batches, []
+
+    def batches(self, shard=(0, 1)):
+        passes.append(self)
+        for number, batch in enumerate(real(self, shard)):
+            if number == 1 and len(passes) == at // 3:
+                terminate(batch)
+            yield batch
+
+    monkeypatch.setattr(pipeline.EvalStream, "batches", batches)
+    with pytest.raises(Preempted, match=f"stopped at step {at}"):
+        run(broken, **test)
+    monkeypatch.undo()
+    assert tiny.saved_steps(broken) == [at]
+    assert run(broken, **test) == metrics
+    assert tiny.fingerprint(broken) == tiny.fingerprint(straight)
+    for name in ("train/loss", "eval/loss"):
+        assert tiny.lines(broken, name) == tiny.lines(straight, name)
 
 
 def spoil(batch):

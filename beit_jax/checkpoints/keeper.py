@@ -88,8 +88,10 @@ class Checkpointer:
     def __enter__(self) -> "Checkpointer":
         return self
 
-    def __exit__(self, *_) -> None:
-        if "_manager" in self.__dict__:
+    def __exit__(self, kind: type | None, *_) -> None:
+        # Where one process fails the others never come to finish a save with it.
+        several = kind is not None and jax.process_count() > 1
+        if "_manager" in self.__dict__ and not several:
             self._manager.close()
 
     def save(

@@ -196,7 +196,7 @@ class Batches:
         Python's threads and not TensorFlow's: those calling into Python can neither be
         stopped safely nor pass on an error as it was raised.
         """
-        host, self.ledger.hosts = shard
+        host = shard[0]
         if self.batch_size % shard[1] or not 0 <= host < shard[1]:
             raise ValueError(
                 f"batch_size={self.batch_size} cannot be split over {shard[1]} hosts "

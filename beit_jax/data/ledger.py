@@ -13,8 +13,9 @@ class Ledger:
     """Notes bad examples by their sentence.
 
     Under the policy "error" the first one ends the run. Under "skip" an example takes
-    its place in the batch with weight 0, is listed here, and the run ends once a host
-    has met more than its share of `max_share`. Nothing ever takes its place silently.
+    its place in the batch with weight 0, is listed here, and the run ends once all
+    hosts together have met more than `max_share`. Nothing ever takes its place
+    silently.
     """
 
     def __init__(self, policy: str, max_share: float, num_examples: int):
@@ -29,7 +30,6 @@ class Ledger:
             )
         self._skip, self._share = policy == "skip", max_share
         self._most = max_share * num_examples
-        self.hosts = 1  # that share what may be skipped
         self._lock = threading.Lock()
         self._file: pathlib.Path | None = None
         self._listed: set[str] = set()
@@ -55,9 +55,13 @@ class Ledger:
                 f"{sentence}. data.on_bad='skip' goes on without such examples; "
                 "python -m beit_jax.check_data finds all of them"
             )
-        if len(self.sentences) * self.hosts > self._most:
+        self.check(len(self.sentences), sentence)
+
+    def check(self, skipped: int, last: str = "") -> None:
+        """Raises DataError if so many, of one host or of all, are too many."""
+        if skipped > self._most:
+            last = last or "; ".join(list(self.sentences.values())[-1:])
             raise DataError(
-                f"examples that cannot be used: {len(self.sentences)} on this host of "
-                f"{self.hosts}, data.max_bad={self._share} allows "
-                f"{self._most / self.hosts:g}; the last: {sentence}"
+                f"examples that cannot be used: {skipped}, data.max_bad={self._share} "
+                f"allows {self._most:g}; the last: {last or 'on another host'}"
             )

@@ -120,29 +120,37 @@ class Evaluator:
         frozen: Tree,
         evaluation: Evaluation,
         shard: tuple[int, int],
-    ) -> tuple[dict[str, float], Scorer]:
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> tuple[dict[str, float], Scorer] | None:
         """Metrics over the split; independent of batch size, padding, mesh, hosts.
 
         NAME/examples is how many were counted: all, but for those that were skipped.
 
         Args:
           shard: this host's number and the number of hosts.
+          stopped: is asked before every batch whether to leave the rest.
 
         Returns:
-          The metrics, and the scorer that made them and has more to tell.
+          The metrics, and the scorer that made them and has more to tell; None if
+          `stopped`.
+
+        Raises:
+          DataError: more was skipped, by all hosts, than may be.
         """
-        stream, counted = evaluation.stream, 0.0
+        stream, counted, step = evaluation.stream, 0.0, -1
         scorer = self._task.scorer(stream.info)
         # Every host gets the outputs of all, and knows without asking whose they are.
         order = sharding.row_order(stream.plan.batch_size, self._mesh)
-        begun = (
-            self._measured(state, frozen, batch) for batch in stream.batches(shard)
-        )
+        batches = itertools.takewhile(lambda _: not stopped(), stream.batches(shard))
+        begun = (self._measured(state, frozen, batch) for batch in batches)
         for step, (outputs, count) in enumerate(one_behind(begun)):
             scorer.add(outputs, stream.index(step)[order])
             counted += float(count)
+        if step + 1 < stream.steps_per_epoch:
+            return None
         metrics = scorer.metrics() | {"examples": counted}
         if skipped := stream.info.num_examples - counted:
+            stream.ledger.check(int(skipped))
             metrics["skipped"] = skipped
         return {f"{evaluation.name}/{k}": v for k, v in metrics.items()}, scorer
 

@@ -223,7 +223,7 @@ def test_too_many_skipped_images_end_the_run(folder, tmp_path, make):
     config = broken(folder, tmp_path, "b/5.jpg", "b/7.png")
     config |= {"on_bad": "skip", "max_bad": 0.1}
     with pytest.raises(
-        ValueError, match="2 on this host of 1, data.max_bad=0.1 allows 1"
+        ValueError, match="cannot be used: 2, data.max_bad=0.1 allows 1"
     ):
         take(make(config, SPEC, seed=0).batches(), 3)
 
