@@ -33,6 +33,7 @@ _LOOK = 0.5  # seconds between two looks at how the others do
 _ENDED = "beit_jax/ended/"
 _meetings = itertools.count()
 _leaving = threading.Event()
+_ending = threading.Lock()  # taken by the thread that ends this process, for ever
 
 
 def define_flags() -> None:
@@ -111,6 +112,7 @@ def ending_together() -> Iterator[None]:
 
 def end(code: int, sentence: str) -> NoReturn:
     """Ends this process at once and, if it has told them, all others alike."""
+    _ending.acquire()
     print(f"error: {sentence}", file=sys.stderr)
     if jax.distributed.is_initialized():
         _tell(code, sentence)
@@ -237,6 +239,7 @@ def _code(error: BaseException) -> Any:
 
 def _leave(error: BaseException) -> NoReturn:
     """Says what has happened here, tells the others, and ends this process."""
+    _ending.acquire()
     code, cause = _code(error), error
     if isinstance(error, SystemExit):
         cause = error.__context__ or error  # what was printed before
