@@ -1,6 +1,6 @@
 """Changes how many processes a run has, and lets one of two fail in every way.
 
-python benchmarks/faults/processes.py [--only counts,stop,raise,kill,hang,freeze,setting]
+python benchmarks/faults/processes.py [--only counts,stop,kill,…]
 
 Prints rows of a Markdown table. Right is: from one process to two and back over three
 epochs, every step takes the examples that it takes in a run that nothing disturbs; a
