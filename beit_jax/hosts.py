@@ -26,13 +26,14 @@ _HELP = {
     "processes": "how many there are",
     "process": "which of them this is, from 0",
 }
-_AGREED = (None, 0, 75)  # exit codes of an end to which all come by themselves
+_AGREED = (0, 75)  # exit codes of an end to which all come by themselves
 _PATIENCE = 300  # seconds until all must have come
 _HEARTBEAT = 10  # seconds of silence that JAX takes for a death
 _LOOK = 0.5  # seconds between two looks at how the others do
 _ENDED = "beit_jax/ended/"
 _meetings = itertools.count()
 _leaving = threading.Event()
+_ending = threading.Lock()  # taken by the thread that ends this process, for ever
 
 
 def define_flags() -> None:
@@ -111,6 +112,7 @@ def ending_together() -> Iterator[None]:
 
 def end(code: int, sentence: str) -> NoReturn:
     """Ends this process at once and, if it has told them, all others alike."""
+    _ending.acquire()
     print(f"error: {sentence}", file=sys.stderr)
     if jax.distributed.is_initialized():
         _tell(code, sentence)
@@ -198,7 +200,7 @@ def _given(options, name: str) -> Any:
     return int(text)
 
 
-def _missed(coordinator: str, processes: int, process: int) -> None:
+def _missed(coordinator: str, processes: int, process: int) -> NoReturn:
     print(
         f"error: process {process} has waited {_PATIENCE} s for all {processes} to "
         f"meet at {coordinator}. Are all started, each with a --process of its own, "
@@ -231,12 +233,15 @@ def _watch() -> None:
             _exit(code)
 
 
-def _code(error: BaseException) -> Any:
-    return error.code if isinstance(error, SystemExit) else 1
+def _code(error: BaseException) -> int:
+    """Of a process that ends so."""
+    code = error.code if isinstance(error, SystemExit) else 1
+    return code if isinstance(code, int) else int(code is not None)
 
 
 def _leave(error: BaseException) -> NoReturn:
     """Says what has happened here, tells the others, and ends this process."""
+    _ending.acquire()
     code, cause = _code(error), error
     if isinstance(error, SystemExit):
         cause = error.__context__ or error  # what was printed before
@@ -245,8 +250,8 @@ def _leave(error: BaseException) -> NoReturn:
     if _is_echo(cause):
         print("error: another process may be gone; waiting for its cause", flush=True)
         time.sleep(1.5 * _HEARTBEAT)  # who knows it ends this one meanwhile
-    _tell(code if isinstance(code, int) else 1, f"{type(cause).__name__}: {cause}")
-    _exit(code if isinstance(code, int) else 1)
+    _tell(code, f"{type(cause).__name__}: {cause}")
+    _exit(code)
 
 
 def _is_echo(error: BaseException) -> bool:

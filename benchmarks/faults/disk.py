@@ -92,8 +92,10 @@ def main() -> None:
     print(
         f"| disk full at {options.points} moments | {good} of {options.points}: exit "
         f"code {STORAGE}, no saved step lost, goes on | "
-        f"{time.perf_counter() - begun:.0f} |"
+        f"{time.perf_counter() - begun:.0f} s |"
     )
+    if good < options.points:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -64,13 +64,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=50)
     steps = parser.parse_args().steps
+    wrong = 0
     for allowed, what in ((1, "left out and counted"), (0, "the run ends")):
         begun = time.perf_counter()
         good = sum(one(steps, at, allowed) for at in range(1, steps + 1))
+        wrong += steps - good
+        seconds = time.perf_counter() - begun
         print(
             f"| NaN or Inf at each of {steps} steps, {what} | {good} of {steps}, "
-            f"nothing that is saved is not finite | {time.perf_counter() - begun:.0f} |"
+            f"nothing that is saved is not finite | {seconds:.0f} s |",
+            flush=True,
         )
+    if wrong:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":
