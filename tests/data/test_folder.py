@@ -136,8 +136,8 @@ def test_a_subset_is_drawn_within_its_part():
         ({"labels_per_class": 7}, "labels_per_class=7, but class 'cat' has 6"),
         ({"labels_per_clas": 7}, "did you mean 'labels_per_class'"),
         ({"labels_per_class": 1, "limit": 1}, "not both"),
-        ({"subset_seed": -1}, "subset_seed=-1 must be in 0..4294967295"),
-        ({"limit": -1}, "limit=-1 .* must be at least 0"),
+        ({"subset_seed": -1}, "subset_seed=-1 must be in 0 .. 4294967295"),
+        ({"limit": -1}, "limit=-1 must be at least 0"),
         ({"part": "val"}, "part='val' must be train, test or empty"),
     ],
 )
