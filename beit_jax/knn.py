@@ -176,8 +176,12 @@ def knn(
         **score(memory, queries, k, temperature),
     }
     if workdir is not None:
+        workdir = pathlib.Path(workdir).expanduser()
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "knn.json").write_text(json.dumps(told, indent=2) + "\n", **UTF8)
         shown = told["best_block"] if block is None else block
-        _save(pathlib.Path(workdir), told, picture(memory, queries, shown, k))
+        drawn = picture(memory, queries, shown, k)
+        Image.fromarray(drawn).save(workdir / "neighbours.png")
     return told
 
 
@@ -191,13 +195,6 @@ def _check(
         )
     if block is not None and not 0 <= block < blocks:
         raise ValueError(f"no block {block}: blocks are 0..{blocks - 1}")
-
-
-def _save(workdir: pathlib.Path, told: dict[str, Any], picture: np.ndarray) -> None:
-    workdir = workdir.expanduser()
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "knn.json").write_text(json.dumps(told, indent=2) + "\n", **UTF8)
-    Image.fromarray(picture).save(workdir / "neighbours.png")
 
 
 def main(options) -> None:

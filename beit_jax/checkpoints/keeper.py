@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -116,10 +117,12 @@ class Checkpointer:
                 f"checkpoint.best={self._best!r} is not among the metrics of an "
                 f"evaluation: {', '.join(metrics)}"
             )
+        # One that is no number judges nothing: it would be taken for the best.
+        judged = metrics and self._best and math.isfinite(metrics[self._best])
         self._manager.save(
             step,
             args=steps.contents(state, position, self._config, self._card),
-            metrics=dict(metrics) if metrics and self._best else None,
+            metrics=dict(metrics) if judged else None,
             force=True,
         )
 

@@ -60,6 +60,14 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert tiny.saved_steps(tmp_path / "plain") == [3, 4, 5]
 
 
+@pytest.mark.parametrize("mode, worse", [("max", 0.1), ("min", 0.9)])
+def test_what_is_no_number_is_not_the_best(mode, worse, tmp_path):
+    values = {1: 0.5, 2: float("nan"), 3: worse, 4: float("nan")}
+    metrics = {step: {"eval/top1": value} for step, value in values.items()}
+    save(tmp_path, metrics, keep=1, best="eval/top1", best_mode=mode)
+    assert tiny.saved_steps(tmp_path) == [1, 4]
+
+
 def test_the_best_is_still_known_after_a_restart(tmp_path):
     settings = {"keep": 1, "best": "eval/top1"}
     save(tmp_path, {1: {"eval/top1": 0.9}, 2: {"eval/top1": 0.1}}, **settings)
