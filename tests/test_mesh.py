@@ -45,7 +45,9 @@ def test_hosts_know_whose_rows_are_where_in_a_global_batch():
     for host in hosts:
         out, errors = host.communicate(timeout=120)
         assert host.returncode == 0, errors[-4000:]
-        found = json.loads(out.splitlines()[-1])
+        told = json.loads(out.splitlines()[-1])
+        assert told["union"] == [0, 5, 7, 9]
+        found = told["orders"]
         assert len({str(labels) for labels, _ in found.values()}) == 4
         for order, (labels, rows) in found.items():
             assert labels == rows, order
