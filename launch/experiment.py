@@ -270,6 +270,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     study = Study(args.data, args.images, folder, size)
     signal.signal(signal.SIGTERM, jobs.stop)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, jobs.stop)
     stopped = False
     try:
         study.other().recipe("finetune")  # its images are needed, too

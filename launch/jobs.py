@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import jax
 from absl import logging
 
-from beit_jax.run.stop import StopSignal
+# Not SIGHUP: nohup lets it be ignored, in workers too.
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 Results = dict[str, dict[str, Any]]
 
@@ -59,7 +60,7 @@ def run_all(study, wanted: Sequence[Job], workers: int) -> Results:
 
 
 def stop(*_) -> None:
-    """SIGTERM comes to this process alone: lets every run save before all end."""
+    """A signal that comes to this process alone: lets every run save before all end."""
     for child in active_children():
         child.terminate()
     raise KeyboardInterrupt
@@ -67,7 +68,7 @@ def stop(*_) -> None:
 
 def _guarded(function: Callable, study, results: Results, arguments: dict) -> dict:
     """A signal ends this job, never its worker: a dead one takes the others with it."""
-    for number in StopSignal.SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, signal.default_int_handler)
     try:
         return function(study, results, **arguments)
@@ -76,7 +77,7 @@ def _guarded(function: Callable, study, results: Results, arguments: dict) -> di
 
 
 def _ignore_signals() -> None:
-    for number in StopSignal.SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

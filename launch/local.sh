@@ -3,7 +3,7 @@
 #   ./launch/local.sh N python -m beit_jax.train --config C --workdir W
 # Each has its own device: the CPU's, or the GPU of its number. Their lines begin with
 # their numbers. SIGTERM, SIGINT and SIGHUP go to all. Once one has ended badly, the
-# others have 20 s to say why they end, too; its exit code is that of the whole.
+# others have 15 s to say why they end, too; its exit code is that of the whole.
 set -u
 if ! [[ ${1-} =~ ^[1-9][0-9]*$ ]] || (($# < 2)); then
   echo "usage: $0 N COMMAND..." >&2
@@ -43,7 +43,7 @@ for ((left = n; left > 0; )); do
   if ((ended && !code)); then
     code=$ended
     echo "process $number ended first, with exit code $code" >&2
-    (sleep 20 && kill -KILL "${pids[@]}") >/dev/null 2>&1 &
+    (sleep 15 && kill -KILL "${pids[@]}") >/dev/null 2>&1 &
     killer=$!
   fi
 done

@@ -1,7 +1,8 @@
 """One of two hosts: says whose row is where in a batch that both make together.
 
-python -m tests.hosts_worker PORT HOST: one JSON object on the last line, an order of
-the devices in the mesh -> labels of the global batch, and what `row_order` tells.
+python -m tests.hosts_worker PORT HOST: one JSON object on the last line: under "orders"
+an order of the devices in the mesh -> labels of the global batch, and what `row_order`
+tells; under "union" all numbers of which each host knows some.
 Apart from the tests, because hosts are processes.
 """
 
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from beit_jax import sharding
+from beit_jax import hosts, sharding
 
 ORDERS = ([0, 1, 2, 3], [2, 3, 0, 1], [0, 2, 1, 3], [3, 0, 2, 1])
 ROWS = 8
@@ -31,4 +32,6 @@ if __name__ == "__main__":
     port, host = sys.argv[1], int(sys.argv[2])
     jax.config.update("jax_num_cpu_devices", 2)
     jax.distributed.initialize(f"localhost:{port}", 2, host)
-    print(json.dumps({str(order): whole_batch(order, host) for order in ORDERS}))
+    orders = {str(order): whole_batch(order, host) for order in ORDERS}
+    known = hosts.union([[5, 0], [7, 5, 9]][host])
+    print(json.dumps({"orders": orders, "union": sorted(known)}))

@@ -52,8 +52,10 @@ def on_two_hosts(module: str, *arguments) -> list[dict]:
 
 
 def test_hosts_know_whose_rows_are_where_in_a_global_batch():
-    """In the order of hosts and in others."""
-    for found in on_two_hosts("hosts_worker"):
+    """In the order of hosts and in others; and of each other's numbers."""
+    for told in on_two_hosts("hosts_worker"):
+        assert told["union"] == [0, 5, 7, 9]
+        found = told["orders"]
         assert len({str(labels) for labels, _ in found.values()}) == 4
         for order, (labels, rows) in found.items():
             assert labels == rows, order

@@ -32,7 +32,8 @@ ON_ONE = [
     "",
 ]
 LIMIT = 30  # seconds until all have ended
-DEAD = r"stopped sending heartbeats|leader task was preempted/died"
+DEAD = "stopped sending heartbeats|leader task was preempted/died"
+DEAD += "|DEADLINE_EXCEEDED"  # what JAX says of a process 0 that does not answer
 # What happens -> what the other process says of it.
 CAUSES = {
     "raise": "has ended: RuntimeError: disturbed",
