@@ -207,7 +207,7 @@ no MLP: TRAIN model.mlp_ratio=0.
 all paths dropped: TRAIN model.drop_path=1.
   78 and below 1
 a moving average of codes: TOKENIZER model.decay=2.
-  78 decay=2.0 must be at least 0 and below 1
+  78 decay=2.0 must be in 0 .. 1
 no codes: TOKENIZER model.vocab=0
   78 vocab=0 must be at le
 a seed of a subset: TRAIN data.source={'name':'digits','subset_seed':-1}
