@@ -262,7 +262,10 @@ def load(file: str | pathlib.Path, *arg: str) -> ConfigDict:
         raise ValueError(f"{path} is no recipe in Python: {error}") from error
     if "get_config" not in recipe:
         raise ValueError(f"{path} is no recipe: it has no function get_config(arg)")
-    return recipe["get_config"](*arg)
+    config = recipe["get_config"](*arg)
+    if not isinstance(config, ConfigDict):
+        raise ValueError(f"{path}: get_config(arg) must return a config, not {config}")
+    return config
 
 
 def _plain(path: pathlib.Path) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def broken_files(root: pathlib.Path) -> None:
         "recipe.py": RECIPE,
         "broken.py": "def get_config(:\n",
         "empty.py": "",
+        "none.py": "def get_config(arg=''):\n    pass\n",
         "broken.json": '{"steps": 3,',
         "list.json": "[1, 2]",
         "typed.json": '{"steps": "ten"}',
@@ -206,7 +207,7 @@ no MLP: TRAIN model.mlp_ratio=0.
 all paths dropped: TRAIN model.drop_path=1.
   78 and below 1
 a moving average of codes: TOKENIZER model.decay=2.
-  78 decay=2.0 must be at least 0 and below 1
+  78 decay=2.0 must be in 0 .. 1
 no codes: TOKENIZER model.vocab=0
   78 vocab=0 must be at le
 a seed of a subset: TRAIN data.source={'name':'digits','subset_seed':-1}
@@ -312,14 +313,16 @@ no part of the digits: TRAIN data.source={'name':'digits','split':'val'}
 an empty file: check_data --data ROOT/bad --out NEW
   65 b.png: the file is
 # Paths.
-no recipe: RECIPE ROOT/none.py
-  78 no file 'ROOT/none.py'
+no recipe: RECIPE ROOT/gone.py
+  78 no file 'ROOT/gone.py'
 a folder for a recipe: RECIPE ROOT
   78 no file
 a recipe that is no Python: RECIPE ROOT/broken.py
   78 broken.py is no recipe in Python: .* line 1
 a recipe that gives nothing: RECIPE ROOT/empty.py
   78 no function get_config
+a recipe without a return: RECIPE ROOT/none.py
+  78 get_config.arg. must return a config, not None
 a variant: RECIPE configs/digits_tokenizer.py:tny
   78 recipe argument 'tny' is unknown; it can be tiny
 no JSON: RECIPE ROOT/broken.json

@@ -10,7 +10,7 @@ from beit_jax.lookup import lookup
 from beit_jax.models.patches import check_sides, halvings
 from beit_jax.models.quantizer import Quantizer, QuantizerOutput
 from beit_jax.models.vqvae_layers import NETWORKS
-from beit_jax.ranges import Count, Length, Part, Share, Weight
+from beit_jax.ranges import Count, Length, Share, Weight
 
 Array = jax.Array
 
@@ -45,7 +45,7 @@ class VQVAE(nn.Module):
     res_hidden: Count = 0
     patch_size: Length = 4
     learning: str = Quantizer.learning
-    decay: Part = Quantizer.decay
+    decay: Share = Quantizer.decay
     beta: Weight = Quantizer.beta
     l2_norm: bool = Quantizer.l2_norm
     kmeans_steps: Count = Quantizer.kmeans_steps
