@@ -253,7 +253,7 @@ classes of the test: TRAIN data.eval_source.num_classes=3
 classes that it does not know: EVALUATE --data ROOT/classes
   78 none of the 4 classes .*: cat, dog
 no class folders: EVALUATE --data ROOT/flat
-  78 lie in no class folders; put those of each class .* grating_0
+  78 lie in no class folders, .* \(grating_0, .*; put them into folders
 names in a file: EVALUATE --class_names @ROOT/none
   78 class_names=@ROOT/none must name a text file
 # Checkpoints.
@@ -332,7 +332,7 @@ a variant of data: RECIPE ROOT/misspelt.json:tiny
 a list for a config: RECIPE ROOT/list.json
   78 has no settings by name
 a file for a folder: train --workdir ROOT/file --config ROOT/recipe.py:classify
-  74 ROOT/file.*: Not a directory
+  74 ROOT/file: File exists
 a folder below a file: train --workdir ROOT/file/run --config ROOT/recipe.py:classify
   74 ROOT/file.*: Not a directory
 findings below a file: predict --checkpoint RUN --images ROOT/flat --out ROOT/file/out

@@ -19,7 +19,7 @@ CAMPAIGNS = {
     "bits.py": (["--flips", "166"], ["--flips", "5"]),
     "signals.py": ([], ["--signals", "SIGTERM"]),
     "processes.py": ([], ["--only", "counts,setting"]),
-    "numbers.py": (["--steps", "50"], ["--steps", "6"]),
+    "not_finite.py": (["--steps", "50"], ["--steps", "6"]),
     "disk.py": (["--points", "20"], ["--points", "2"]),
 }
 

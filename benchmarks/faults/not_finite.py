@@ -1,6 +1,6 @@
 """A loss that is not finite, at every step of a run.
 
-    python benchmarks/faults/numbers.py [--steps 50]
+    python benchmarks/faults/not_finite.py [--steps 50]
 
 Trains a small classifier on synthetic images with one example of one step spoilt (NaN
 and infinity in turn), once for every step. Where one step may be left out, all that is
