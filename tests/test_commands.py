@@ -103,21 +103,6 @@ def test_a_second_run_in_a_work_directory_is_refused_with_75(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    "flag, advice",
-    [("--config.optim.lrr=1", "lr"), ("--config.model.widht=8", "width")],
-    ids=["a key", "a setting of the model"],
-)
-def test_a_misspelt_flag_fails_before_any_work(flag, advice, tmp_path):
-    workdir = tmp_path / "run"
-    code, _, err = finish(
-        command("train", "--config", RECIPE, flag, "--workdir", workdir)
-    )
-    assert code == 78, err
-    assert f"did you mean '{advice}'" in err and "Traceback" not in err
-    assert not workdir.exists()
-
-
 def test_the_evaluation_command_prints_json(straight):
     workdir, metrics = straight
     code, out, err = finish(command("evaluate", "--workdir", workdir))
@@ -139,11 +124,3 @@ def test_a_bad_file_ends_the_run_with_its_name_and_code_65(tmp_path):
     run = command("train", "--config", recipe, *images, "--workdir", tmp_path / "run")
     code, _, err = finish(run)
     assert code == 65 and f"{folder}/7.png: the file is empty" in err
-
-
-def test_what_cannot_be_converted_is_told_in_a_sentence(tmp_path):
-    code, _, err = finish(command("convert", tmp_path / "none.npz", tmp_path / "run"))
-    assert code == 78 and "Traceback" not in err
-    assert f"error: there is no checkpoint '{tmp_path}/none.npz': name a run" in err
-    code, _, err = finish(command("convert", tmp_path))
-    assert code == 1 and "besides flags it takes SOURCE TARGET, not" in err

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from absl import flags
+from absl import flags, logging
 from PIL import Image
 
 from beit_jax.train import train
@@ -89,6 +89,7 @@ def run(module: str, *arguments: str) -> int:
             with contextlib.suppress(AttributeError):
                 delattr(flags.FLAGS, name)
         flags.FLAGS.unparse_flags()
+        logging.set_verbosity(logging.ERROR)  # absl's handler stays: as in a command
 
 
 def files(root: pathlib.Path) -> set[pathlib.Path]:

@@ -14,11 +14,13 @@ from rich.console import Console
 from beit_jax import check_data, text
 from beit_jax import command as commands
 from beit_jax.charts import confusion, curves, figure, neighbours
+from beit_jax.data.frame import Frame
 from beit_jax.data.ledger import Ledger
+from beit_jax.data.ops.geometry import Box
 from beit_jax.evaluate import evaluate
 from beit_jax.knn import knn
-from beit_jax.run import predictions
-from beit_jax.run.predictions import Prediction
+from beit_jax.run.found import Prediction
+from beit_jax.run.predictions import Asked, Labels, Reconstruction, Tokens
 from beit_jax.run.writer import Writer, write_report
 from beit_jax.train import train
 from tests import tiny
@@ -91,7 +93,7 @@ def test_a_table_of_labels_keeps_names_and_computes_nothing(tmp_path):
     names = [f"/{LATIN}.jpg", "/a,b\nc.jpg", "-1.jpg"]
     image = np.zeros((2, 2, 3), np.uint8)
     made = [Prediction(name, "", image, found) for name in names]
-    predictions.write_labels(made, tmp_path, top=1)
+    Labels.write(made, tmp_path, Asked("labels", top=1))
     table = rows(tmp_path / "labels.csv")
     assert [row[0] for row in table[1:]] == ["/caf\\udce9.jpg", names[1], "'-1.jpg"]
     assert table[1][1:] == ["'=HYPERLINK(1)", "1.0"]
@@ -102,11 +104,12 @@ def test_a_table_of_labels_keeps_names_and_computes_nothing(tmp_path):
 def test_arrays_keep_names_and_pictures_are_called_after_them(tmp_path):
     names = [f"{LATIN}.jpg", "x" * 255]
     image = np.zeros((2, 2, 3), np.uint8)
-    made = [Prediction(n, "", image, {"picture": image[None]}) for n in names]
-    predictions.write_tokens(made, tmp_path)
+    frame = Frame((2, 2), (2, 2), Box(0, 0, 2, 2), (2, 2))
+    made = [Prediction(n, "", image, {"tokens": image[:, 0]}, frame) for n in names]
+    Tokens.write(made, tmp_path, Asked("tokens"))
     assert np.load(tmp_path / "tokens.npz")["names"].tolist() == names
     made = [one._replace(found={"picture": image}) for one in made]
-    predictions.write_pictures(made, tmp_path)
+    Reconstruction.write(made, tmp_path, Asked("reconstruction"))
     assert len([*(tmp_path / "reconstruction").iterdir()]) == 2
 
 

@@ -63,7 +63,7 @@ def make_update(
     everywhere = sharding.replicated(mesh)
     step = jax.jit(update, donate_argnums=0, out_shardings=(shardings, everywhere))
     # An argument, not a constant: other seeds find the program in XLA's cache.
-    return Update(step, config.seed)
+    return Update(step, config.seed, everywhere)
 
 
 def make_gradients(task, optimizer: Optimizer, accumulate: int) -> Gradients:
@@ -88,13 +88,13 @@ class Update:
       step: the jitted function, of (state, frozen, batch, key).
     """
 
-    def __init__(self, step: Callable, seed: int):
-        self.step, self._seed = step, seed
+    def __init__(self, step: Callable, seed: int, everywhere: jax.sharding.Sharding):
+        self.step, self._seed, self._everywhere = step, seed, everywhere
 
     @functools.cached_property
     def _key(self) -> jax.Array:
         # Not before a step is done: the mesh may be of devices that are not here.
-        return jax.random.key(self._seed)
+        return jax.device_put(jax.random.key(self._seed), self._everywhere)
 
     def __call__(
         self, state: TrainState, frozen: Tree, batch: Tree
@@ -103,7 +103,10 @@ class Update:
 
     def trace(self, state: TrainState, frozen: Tree, batch: Tree) -> jax.stages.Traced:
         """The step's equations; shapes with shardings do for its arguments."""
-        return self.step.trace(state, frozen, batch, key_shape())
+        # Placed as the key is: a call then needs no other trace.
+        key = key_shape()
+        key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=self._everywhere)
+        return self.step.trace(state, frozen, batch, key)
 
     def lower(self, state: TrainState, frozen: Tree, batch: Tree) -> jax.stages.Lowered:
         """The step's program, of the same."""

@@ -10,6 +10,18 @@ import pytest
 from beit_jax.run import stop as stop_lib
 from beit_jax.run.stop import Preempted, StopSignal
 
+
+@pytest.fixture(autouse=True)
+def as_on_a_terminal():
+    """Where tests run in the background, or under nohup, some are ignored."""
+    handlers = {signal.SIGINT: signal.default_int_handler}
+    handlers |= dict.fromkeys((signal.SIGTERM, signal.SIGHUP), signal.SIG_DFL)
+    before = {number: signal.signal(number, act) for number, act in handlers.items()}
+    yield
+    for number, act in before.items():
+        signal.signal(number, act)
+
+
 KINDS = pytest.mark.parametrize("number", StopSignal.SIGNALS)
 
 
