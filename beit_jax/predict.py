@@ -12,6 +12,9 @@ as it looks. Into the folder --out goes, for each --what:
   reconstruction  pictures: image | reconstruction; of a pre-trained encoder
                   masked image | tokenizer's reconstruction | prediction
 
+Beside grids there is `place`: top, left, bottom and right of the view that was cut into
+them, in the image's own pixels.
+
 Images are prepared as in an evaluation of the checkpoint; results keep the order in
 which images are named (below a folder: of their paths). Files that cannot be used are
 told on stderr and left out, and the exit code is then 65. What an earlier command has
