@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import errno
 import os
 import pathlib
 import re
@@ -19,6 +20,15 @@ PREEMPTED = 75  # stopped by a signal after a save; the same command goes on
 UNUSABLE = 78  # a config, a checkpoint or data that cannot be used
 STORAGE = 74  # a path that cannot be written or read, or a full disk
 NUMERIC = 70  # a loss or gradients that are not finite
+
+
+_ROOM = "; make room, and the same command goes on from the last step that was saved"
+_WAYS_OUT = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EROFS: "; name a folder that can be written",
+    errno.EACCES: "; name a folder that can be written",
+}
 
 
 class _Unread(Exception):
@@ -130,7 +140,8 @@ def run(function: Callable[..., None], arguments: tuple[str, ...] = ()) -> None:
     """
 
     def main(argv: list[str]) -> None:
-        logging.set_verbosity(logging.ERROR)
+        # What a library logs as an error it raises, too.
+        logging.set_verbosity(logging.FATAL)
         # As stderr is: a file's name that is not UTF-8 must not end a command.
         sys.stdout.reconfigure(errors="backslashreplace")
         names = " ".join(arguments) or "nothing"
@@ -166,7 +177,7 @@ def _told(error: BaseException) -> tuple[str, int] | None:
         return str(error), NUMERIC
     if isinstance(error, OSError) and error.errno is not None:
         where = f"{error.filename}: " if error.filename is not None else ""
-        return f"{where}{error.strerror}", STORAGE
+        return f"{where}{error.strerror}{_WAYS_OUT.get(error.errno, '')}", STORAGE
     return None
 
 
