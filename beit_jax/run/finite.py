@@ -75,7 +75,8 @@ class Finite:
           FloatingPointError: it was not, and is one too many; or its update was not
             finite, which its gradients did not tell.
         """
-        values = {name: float(np.divide(*sums[name])) for name in WATCHED}
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values = {name: float(np.divide(*sums[name])) for name in WATCHED}
         bad = [name for name, value in values.items() if not np.isfinite(value)]
         self._in_a_row = self._in_a_row + 1 if bad else 0
         if not bad:
