@@ -22,6 +22,7 @@ STORAGE = 74  # a path that cannot be written or read, or a full disk
 NUMERIC = 70  # a loss or gradients that are not finite
 
 
+_FULL = os.strerror(errno.ENOSPC)
 _ROOM = "; make room, and the same command goes on from the last step that was saved"
 _WAYS_OUT = {
     errno.ENOSPC: _ROOM,
@@ -178,6 +179,8 @@ def _told(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, OSError) and error.errno is not None:
         where = f"{error.filename}: " if error.filename is not None else ""
         return f"{where}{error.strerror}{_WAYS_OUT.get(error.errno, '')}", STORAGE
+    if _FULL in str(error):  # TensorStore tells it by an error of its own
+        return f"{_FULL}{_ROOM}", STORAGE
     return None
 
 

@@ -13,6 +13,7 @@ import pytest
 from absl import flags, logging
 from PIL import Image
 
+from beit_jax import command
 from beit_jax.train import train
 from tests import tiny
 
@@ -90,6 +91,14 @@ def run(module: str, *arguments: str) -> int:
                 delattr(flags.FLAGS, name)
         flags.FLAGS.unparse_flags()
         logging.set_verbosity(logging.ERROR)  # absl's handler stays: as in a command
+
+
+@pytest.mark.parametrize("kind", [OSError, ValueError, RuntimeError])
+def test_a_full_disk_is_told_by_whatever_error(kind, capsys):
+    with pytest.raises(SystemExit) as ended, command._sentences():
+        raise kind("write failed: No space left on device [OS error 28]")
+    assert ended.value.code == 74
+    assert "error: No space left on device; make room" in capsys.readouterr().err
 
 
 def files(root: pathlib.Path) -> set[pathlib.Path]:
