@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from beit_jax import command, sharding
@@ -23,16 +24,17 @@ from beit_jax import config as config_lib
 from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.checkpoints.keeper import Checkpointer
 from beit_jax.checkpoints.names import flatten
+from beit_jax.run.begin import begin
 from beit_jax.run.finite import FAILED
 from beit_jax.run.lock import locked
-from beit_jax.run.parts import assemble
-from beit_jax.run.state import create
+from beit_jax.run.parts import Parts, assemble
 from beit_jax.run.step import make_gradients, make_update
-from beit_jax.run.warm_start import warm_start
 
 _MOST = 8  # examples that are looked for
 
 Batch = dict[str, np.ndarray]
+# A batch -> its loss, and the norm of every parameter's gradient.
+Again = Callable[[Batch], tuple[float, dict[str, float]]]
 
 
 def replay(
@@ -60,47 +62,15 @@ def replay(
         config = config_lib.load(workdir / "config.json")
     mesh = sharding.make_mesh(config.mesh)
     parts = assemble(config)
-    task, stream = parts.task, parts.stream
     with (
         locked(workdir),
         jax.set_mesh(mesh),
         Checkpointer(workdir, config, parts.card) as run,
     ):
-        spec = sharding.batch_spec(stream.spec, mesh)
-        state, shardings, optimizer = create(task, config, parts.plan, mesh, spec)
-        state, _ = run.restore(state, shardings, parts.position)
-        first = int(state.step)
-        if first >= step:
-            raise ValueError(
-                f"the newest checkpoint in {workdir} is of step {first}: nothing is "
-                f"left from which step {step} could be done again"
-            )
-        if first == 0 and config.init_from:
-            known = parts.card["class_names"]
-            state, _, _ = warm_start(config, task, state, known)
-        frozen = jax.device_put(frozen_lib.load(task.frozen), sharding.replicated(mesh))
-        update = make_update(task, optimizer, config, shardings, mesh)
-        batches = stream.batches(first)
-        for _, batch in zip(range(step - 1 - first), batches, strict=False):
-            state, _ = update(state, frozen, sharding.put_batch(batch, mesh))
-        gradients = make_gradients(task, optimizer, config.optim.accumulate)
-        key = jax.random.key(config.seed)
-
-        @jax.jit
-        def look(state, frozen, batch):
-            grads, aux = gradients(state, frozen, batch, key)
-            loss = jnp.divide(*aux.metrics["loss"])
-            return loss, jax.tree.map(jnp.linalg.norm, grads)
-
-        def again(batch: Batch) -> tuple[float, dict[str, float]]:
-            seen = look(state, frozen, sharding.put_batch(batch, mesh))
-            loss, norms = jax.device_get(seen)
-            return float(loss), flatten(norms)
-
-        batch = next(batches)
+        batch, again = _before(step, config, parts, mesh, run)
         loss, norms = again(batch)
         culprits = [*_culprits(batch, again)][:_MOST]
-    index, describe = stream.index(step - 1), stream.plan.source.describe
+    index, describe = parts.stream.index(step - 1), parts.stream.plan.source.describe
     return {
         "step": step,
         "loss": loss,
@@ -108,6 +78,40 @@ def replay(
         "parameters": [name for name, x in norms.items() if not np.isfinite(x)],
         "examples": [(int(index[row]), describe(int(index[row]))) for row in culprits],
     }
+
+
+def _before(
+    step: int, config: ConfigDict, parts: Parts, mesh: Mesh, run: Checkpointer
+) -> tuple[Batch, Again]:
+    """The batch of a step, and what any batch would do to the state before it."""
+    task, stream = parts.task, parts.stream
+    state, shardings, optimizer, *_ = begin(config, parts, mesh, run)
+    first = int(state.step)
+    if first >= step:
+        raise ValueError(
+            f"the newest checkpoint in {run.directory} is of step {first}: nothing is "
+            f"left from which step {step} could be done again"
+        )
+    frozen = jax.device_put(frozen_lib.load(task.frozen), sharding.replicated(mesh))
+    update = make_update(task, optimizer, config, shardings, mesh)
+    batches = stream.batches(first)
+    for _, batch in zip(range(step - 1 - first), batches, strict=False):
+        state, _ = update(state, frozen, sharding.put_batch(batch, mesh))
+    gradients = make_gradients(task, optimizer, config.optim.accumulate)
+    key = jax.random.key(config.seed)
+
+    @jax.jit
+    def look(state, frozen, batch):
+        grads, aux = gradients(state, frozen, batch, key)
+        loss = jnp.divide(*aux.metrics["loss"])
+        return loss, jax.tree.map(jnp.linalg.norm, grads)
+
+    def again(batch: Batch) -> tuple[float, dict[str, float]]:
+        seen = look(state, frozen, sharding.put_batch(batch, mesh))
+        loss, norms = jax.device_get(seen)
+        return float(loss), flatten(norms)
+
+    return next(batches), again
 
 
 def _failed(workdir: pathlib.Path, step: int | None) -> int:
@@ -120,7 +124,7 @@ def _failed(workdir: pathlib.Path, step: int | None) -> int:
     )
 
 
-def _culprits(batch: Batch, again: Callable) -> Iterator[int]:
+def _culprits(batch: Batch, again: Again) -> Iterator[int]:
     """Rows whose examples alone make a loss or gradients that are not finite.
 
     Found by halves, each repeated until it is as large as the batch.

@@ -14,18 +14,16 @@ from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.checkpoints.keeper import Checkpointer
 from beit_jax.config import Plan
 from beit_jax.run import summary
-from beit_jax.run.alarms import of_settings
+from beit_jax.run.begin import begin
 from beit_jax.run.clock import Clock
 from beit_jax.run.evaluator import Evaluation, Evaluator
 from beit_jax.run.lock import locked
 from beit_jax.run.meter import Meter
 from beit_jax.run.parts import assemble
 from beit_jax.run.reports import Reports, owed
-from beit_jax.run.state import create
 from beit_jax.run.step import make_update
 from beit_jax.run.stop import Preempted as Preempted  # what `train` raises
 from beit_jax.run.stop import StopSignal
-from beit_jax.run.warm_start import warm_start
 from beit_jax.run.writer import Writer, read_last
 from beit_jax.text import utf8
 
@@ -71,11 +69,7 @@ def _train(
         Meter(config.task.name, plan.total, quiet or shard[0] > 0) as meter,
     ):
         notes += told
-        spec = sharding.batch_spec(stream.spec, mesh)
-        state, shardings, optimizer = create(task, config, plan, mesh, spec)
-        doubts = of_settings(plan, optimizer)
-        # Restored before the warm start: a run that goes on has weights of its own.
-        state, told = run.restore(state, shardings, position)
+        state, shardings, optimizer, told, doubts = begin(config, parts, mesh, run)
         notes += told
         first = int(state.step)
         late = owed(due(tests, first, plan), workdir, first)
@@ -84,11 +78,6 @@ def _train(
                 meter.say(f"note: {note}")
             meter.say(f"{workdir} is complete at step {first}")
             return last(workdir, tests)
-        if first == 0 and config.init_from:
-            known = card["class_names"]
-            state, report, more = warm_start(config, task, state, known)
-            notes.append(report)
-            doubts = more + doubts
         frozen = jax.device_put(frozen_lib.load(task.frozen), sharding.replicated(mesh))
         update = make_update(task, optimizer, config, shardings, mesh)
         evaluator = Evaluator(task, mesh, config.seed)
@@ -96,6 +85,7 @@ def _train(
         # After the restore: a run that is refused leaves no files.
         with Writer(workdir, first, enabled=shard[0] == 0) as writer:
             list_skipped(workdir, shard[0], stream, tests)
+            spec = sharding.batch_spec(stream.spec, mesh)
             introduce((update, state, frozen, spec), config, notes, writer, meter)
             reports = Reports(config, parts, evaluator, writer, meter, stop, shard)
             reports.warn(doubts, first)
