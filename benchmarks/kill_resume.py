@@ -10,7 +10,6 @@ kills land in one. To save the seconds of imports, processes are forked after th
 """
 
 import argparse
-import hashlib
 import os
 import pathlib
 import random
@@ -22,11 +21,9 @@ import time
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
+from faults.fingerprint import write_fingerprint
 
 from beit_jax import config as config_lib
-from beit_jax.checkpoints.names import flatten
-from beit_jax.checkpoints.steps import find_step
 from beit_jax.train import train
 
 # Compiled programs are kept: only a chain's first start waits for the compiler.
@@ -65,19 +62,6 @@ def forked(function, *arguments) -> int:
 def wait(child: int) -> int:
     """The exit code of a process, negative for a signal."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def write_fingerprint(workdir: pathlib.Path) -> None:
-    """Writes step and SHA-256 over all arrays of the newest checkpoint to a file."""
-    step = find_step(workdir)
-    with ocp.PyTreeCheckpointer() as reader:
-        leaves = flatten(reader.restore(step / "state"))
-    total = hashlib.sha256()
-    for path, leaf in sorted(leaves.items()):
-        array = np.asarray(leaf)
-        total.update(f"{path}{array.dtype}{array.shape}".encode() + array.tobytes())
-    text = f"{step.name} {len(leaves)} arrays {total.hexdigest()}"
-    (workdir / "fingerprint").write_text(text)
 
 
 def fingerprint(workdir: pathlib.Path) -> str:

@@ -9,7 +9,6 @@ bit. To save the seconds of imports, processes are forked after them.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import pathlib
@@ -22,12 +21,9 @@ import types
 
 import disturbed
 import jax
-import numpy as np
-import orbax.checkpoint as ocp
 import tiny
+from fingerprint import write_fingerprint
 
-from beit_jax.checkpoints.names import flatten
-from beit_jax.checkpoints.steps import find_step
 from beit_jax.train import main as train
 
 MOMENTS = ("start", "compile", "7", "evaluation", "save", "final")
@@ -57,17 +53,6 @@ def forked(workdir: pathlib.Path, function, *arguments) -> int:
 def run(workdir: pathlib.Path, disturb: str = "") -> None:
     disturbed.prepare(disturbed.Disturbance(disturb), str(workdir / "examples"))
     train(types.SimpleNamespace(config=tiny.get_config(), workdir=workdir))
-
-
-def write_fingerprint(workdir: pathlib.Path) -> None:
-    """Step, and SHA-256 over all arrays of the newest checkpoint."""
-    step = find_step(workdir)
-    with ocp.PyTreeCheckpointer() as reader:
-        leaves = flatten(reader.restore(step / "state"))
-    total = hashlib.sha256()
-    for path, leaf in sorted(leaves.items()):
-        total.update(path.encode() + np.asarray(leaf).tobytes())
-    (workdir / "fingerprint").write_text(f"{step.name} {total.hexdigest()}")
 
 
 def saved(workdir: pathlib.Path) -> str:
