@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import pytest
 from absl import flags
 
@@ -50,6 +51,7 @@ def test_one_process_of_one_waits_for_nobody(monkeypatch):
     hosts.join(given())
     monkeypatch.setenv("BEIT_JAX_PROCESSES", "1")
     hosts.join(given())
+    assert not jax.distributed.is_initialized()
 
 
 def test_a_command_of_one_process_is_not_done_by_several(monkeypatch):

@@ -14,7 +14,7 @@ from beit_jax.evaluate import evaluate
 from beit_jax.heads.tokens import TokenHead
 from beit_jax.run.stop import Preempted
 from beit_jax.tasks.classify import Classify
-from beit_jax.tasks.objectives import OBJECTIVES, Outcome
+from beit_jax.tasks.objectives import OBJECTIVES, VectorQuantization
 from beit_jax.train import train
 from tests import tiny
 from tests.tasks import runs
@@ -22,25 +22,19 @@ from tests.tasks import runs
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 
-class Codes:
+class Codes(VectorQuantization):
     """The encoder's output is to be near its codes; it decodes nothing."""
 
-    paints, frozen, way_out = False, {}, "do something else"
+    paints = False
 
     def __init__(self, model, far: float = 1.0):
-        self._model, self._far = model, far
+        super().__init__(model)
+        self._far = far
 
-    def __call__(self, params, image, weight, ctx, train):
-        output, state = self._model.apply(
-            {"params": params, **ctx.model_state},
-            image,
-            train=train,
-            weight=weight,
-            mutable=[*ctx.model_state] if train else [],
-            rngs={"codebook": ctx.rng} if train else None,
-        )
-        terms = {"loss": self._far * output.quantized.loss}
-        return Outcome(None, output.quantized.ids, terms, state)
+    def __call__(self, *args):
+        outcome = super().__call__(*args)
+        terms = {"loss": self._far * outcome.terms["quantization"]}
+        return outcome._replace(reconstruction=None, terms=terms)
 
 
 def test_an_objective_may_give_no_picture(tmp_path, monkeypatch):
