@@ -84,9 +84,10 @@ def measure(config, steps: int) -> dict[str, float]:
     batch = random_batch(task, config.data.batch_size)
     plan = c.Plan(config.steps, 100, 1, 0)
     with jax.set_mesh(mesh):
-        now, shardings, optimizer = state.create(task, config, plan, mesh, batch)
+        plans = state.abstract(task, config, plan, mesh, batch)
+        now = plans.fresh(0)
         frozen = jax.device_put(frozen_lib.load(task.frozen), sharding.replicated(mesh))
-        update = step.make_update(task, optimizer, config, shardings, mesh)
+        update = step.make_update(task, plans.optimizer, config, plans.shardings, mesh)
         batch = sharding.put_batch(batch, mesh)
         flops = summary.count_flops(update, now, frozen, batch)
         begun = time.perf_counter()

@@ -42,7 +42,7 @@ for ((left = n; left > 0; )); do
   done
   if ((ended && !code)); then
     code=$ended
-    echo "process $number ended first, with exit code $code" >&2
+    echo "process $number has ended with exit code $code: 15 s for the others" >&2
     (sleep 15 && kill -KILL "${pids[@]}") >/dev/null 2>&1 &
     killer=$!
   fi

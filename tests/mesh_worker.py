@@ -28,7 +28,7 @@ GROUPS = {"classify": {"head": {"prefix": "head", "name": "sgd", "lr": 1e-2}}}
 
 
 def start(config, shape):
-    """Mesh, task, stream, and what `state.create` makes on the mesh."""
+    """Mesh, task, stream, and the `state.Blueprint` of a run."""
     devices = jax.devices()[: np.prod(shape)]
     mesh = sharding.make_mesh(dict(zip(sharding.AXES, shape, strict=True)), devices)
     task = tasks.build(config)
@@ -36,17 +36,18 @@ def start(config, shape):
     spec = sharding.batch_spec(stream.spec, mesh)
     plan = Plan.from_config(config, 1.0)
     with jax.set_mesh(mesh):
-        made = state_lib.create(task, config, plan, mesh, spec)
-    return mesh, task, plan, stream, made
+        plans = state_lib.abstract(task, config, plan, mesh, spec)
+    return mesh, task, plan, stream, plans
 
 
 def trained(config, shape):
     """The state after STEPS steps, the loss of each, and an evaluation's metrics."""
-    mesh, task, plan, stream, (now, shardings, optimizer) = start(config, shape)
+    mesh, task, plan, stream, plans = start(config, shape)
     losses = []
     with jax.set_mesh(mesh):
+        now = plans.fresh(config.seed)
         frozen = jax.device_put(frozen_lib.load(task.frozen), sharding.replicated(mesh))
-        update = make_update(task, optimizer, config, shardings, mesh)
+        update = make_update(task, plans.optimizer, config, plans.shardings, mesh)
         for _, batch in zip(range(STEPS), stream.batches(), strict=False):
             now, sums = update(now, frozen, sharding.put_batch(batch, mesh))
             losses.append(float(sums["loss"][0] / sums["loss"][1]))
@@ -74,9 +75,9 @@ def moved_to_one_device(config, now) -> float:
     with tempfile.TemporaryDirectory() as folder:
         with Checkpointer(pathlib.Path(folder), config, {}) as run:
             run.save(STEPS, now, {"step": STEPS})
-        mesh, _, _, _, (fresh, shardings, _) = start(config, MESHES["one"])
+        mesh, *_, plans = start(config, MESHES["one"])
         with jax.set_mesh(mesh), Checkpointer(pathlib.Path(folder), config, {}) as run:
-            back, notes = run.restore(fresh, shardings, {})
+            back, notes = run.restore(plans.state, {})
         assert not notes and split(back) == 0, notes
         return farthest(now, back)
 

@@ -127,16 +127,16 @@ class Checkpointer:
         )
 
     def restore(
-        self, state: Tree, shardings: Tree, position: Mapping[str, int]
-    ) -> tuple[Tree, list[str]]:
-        """The newest whole checkpoint in place of `state`, or `state` if there is none.
+        self, state: Tree, position: Mapping[str, int]
+    ) -> tuple[Tree | None, list[str]]:
+        """The newest whole checkpoint, or None if there is none.
 
         Damaged steps are set aside as `STEP.damaged` once an older one has been read
         in their place. When none can be read, nothing is moved and that is an error:
         a run never silently begins anew.
 
         Args:
-          state: a fresh state; gives structure, shapes and dtypes.
+          state: structure, shapes, dtypes and shardings of what is to come.
           position: of the data as this run has it, without `step`.
 
         Returns:
@@ -160,21 +160,21 @@ class Checkpointer:
                     saved, have = _texts(reader, step)
                     notes += self._compare(step, saved, position)
                     check_fit(have, state, f"checkpoint {step}")
-                    state = _arrays(reader, step, state, shardings)
+                    restored = _arrays(reader, step, state)
             except steps.Unreadable as error:
                 damaged[step] = str(error)
                 continue
             if self._best:  # by a number that is no longer right the best would go
                 older = found[found.index(step) + 1 :]
                 damaged |= {old: damage.fault(old, arrays=False) for old in older}
-            return state, [*notes, *damage.set_aside(damaged)]
+            return restored, [*notes, *damage.set_aside(damaged)]
         if damaged:
             raise ValueError(
                 f"no checkpoint in {self.directory} could be read: "
                 + "; ".join(f"{step.name}: {why}" for step, why in damaged.items())
                 + ". Repair them, or delete the directory to begin anew"
             )
-        return state, notes
+        return None, notes
 
     def _compare(
         self, step: pathlib.Path, saved, position: Mapping[str, int]
@@ -222,14 +222,9 @@ def _texts(reader: ocp.CheckpointManager, step: pathlib.Path) -> tuple[Any, Tree
         return saved, reader.item_metadata(int(step.name))["state"].tree
 
 
-def _arrays(reader, step: pathlib.Path, state: Tree, shardings: Tree) -> Tree:
-    want = jax.tree.map(
-        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
-        state,
-        shardings,
-    )
-    arguments = ocp.checkpoint_utils.construct_restore_args(want)
-    restore = ocp.args.PyTreeRestore(item=want, restore_args=arguments)
+def _arrays(reader, step: pathlib.Path, state: Tree) -> Tree:
+    arguments = ocp.checkpoint_utils.construct_restore_args(state)
+    restore = ocp.args.PyTreeRestore(item=state, restore_args=arguments)
     with steps.reading(step):
         saved = reader.restore(int(step.name), args=ocp.args.Composite(state=restore))
     return saved["state"]

@@ -4,7 +4,13 @@ Every batch is a pure function of (seed, step). No JAX here: TensorFlow draws, s
 and masks, Pillow decodes and augments.
 """
 
-import tensorflow as tf
+import os
+from unittest import mock
+
+# Told to use the Keras of old, TensorFlow imports none until somebody asks for one: a
+# third of its time. Whoever does gets the one of today, for only the import is told.
+with mock.patch.dict(os.environ, {"TF_USE_LEGACY_KERAS": "1"}):
+    import tensorflow as tf
 
 # The accelerators belong to JAX; TensorFlow would take all of a GPU's memory.
 tf.config.set_visible_devices([], "GPU")

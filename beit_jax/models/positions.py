@@ -9,7 +9,6 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.interpolate import make_interp_spline
 
 Grid = tuple[int, int]  # patches down and across
 Table = TypeVar("Table", np.ndarray, jax.Array)
@@ -147,6 +146,8 @@ def _spline(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """(W, K): a cubic spline through K places read at W; at its ends beyond them."""
     if len(known) == 1:
         return np.ones((len(wanted), 1))
+    from scipy.interpolate import make_interp_spline  # .4 s, and rarely needed
+
     degree = min(3, len(known) - 1)
     spline = make_interp_spline(known, np.eye(len(known)), degree)
     return spline(np.clip(wanted, known[0], known[-1]))

@@ -10,7 +10,7 @@ from beit_jax.checkpoints.keeper import Checkpointer
 from beit_jax.optim.optimizers import Optimizer
 from beit_jax.run.alarms import of_settings
 from beit_jax.run.parts import Parts
-from beit_jax.run.state import TrainState, create
+from beit_jax.run.state import TrainState, abstract
 from beit_jax.run.warm_start import warm_start
 
 
@@ -31,12 +31,13 @@ def begin(config: ConfigDict, parts: Parts, mesh: Mesh, run: Checkpointer) -> Be
       ValueError: a checkpoint that cannot be read, or is of another run.
     """
     spec = sharding.batch_spec(parts.stream.spec, mesh)
-    state, shardings, optimizer = create(parts.task, config, parts.plan, mesh, spec)
-    doubts = of_settings(parts.plan, optimizer)
-    # Restored before the warm start: a run that goes on has weights of its own.
-    state, notes = run.restore(state, shardings, parts.position)
-    if int(state.step) == 0 and config.init_from:
-        known = parts.card["class_names"]
-        state, report, more = warm_start(config, parts.task, state, known)
-        notes, doubts = [*notes, report], more + doubts
-    return Begun(state, shardings, optimizer, notes, doubts)
+    plans = abstract(parts.task, config, parts.plan, mesh, spec)
+    doubts = of_settings(parts.plan, plans.optimizer)
+    state, notes = run.restore(plans.state, parts.position)
+    if state is None:
+        state = plans.fresh(config.seed)
+        if config.init_from:
+            known = parts.card["class_names"]
+            state, report, more = warm_start(config, parts.task, state, known)
+            notes, doubts = [*notes, report], more + doubts
+    return Begun(state, plans.shardings, plans.optimizer, notes, doubts)

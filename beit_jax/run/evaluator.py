@@ -1,5 +1,6 @@
 """Passes over splits: what a task measures of each, and pictures of it."""
 
+import importlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -11,7 +12,6 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from beit_jax import lookup, sharding
-from beit_jax.charts import confusion, reliability
 from beit_jax.data import pipeline, sources
 from beit_jax.data.pipeline import EvalStream
 from beit_jax.ranges import Count
@@ -24,11 +24,8 @@ Tree = Any
 
 PLAIN = "eval"  # the evaluation on `data.eval_source`
 ALL = "all"  # stands for the names of all others
-# A kind of chart, whose fields are what its drawing takes -> (H, W, 3) uint8.
-CHARTS = {
-    scores.Confusion: confusion.draw,
-    scores.Reliability: reliability.draw,
-}
+# A kind of chart -> the module of charts/ whose `draw` takes its fields.
+CHARTS = {scores.Confusion: "confusion", scores.Reliability: "reliability"}
 
 
 class Evaluation(NamedTuple):
@@ -187,4 +184,10 @@ def one_behind(begun: Iterable[Tree]) -> Iterator[Tree]:
 
 def draw(charts: Mapping[str, tuple]) -> dict[str, np.ndarray]:
     """Charts of a `Report` -> name -> (1, H, W, 3) uint8."""
-    return {k: CHARTS[type(chart)](*chart)[None] for k, chart in charts.items()}
+    return {name: _drawn(chart)[None] for name, chart in charts.items()}
+
+
+def _drawn(chart: tuple) -> np.ndarray:
+    # Not imported before something is drawn: Matplotlib takes half a second.
+    module = importlib.import_module(f"beit_jax.charts.{CHARTS[type(chart)]}")
+    return module.draw(*chart)

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, Sharding
 from ml_collections import ConfigDict
 
 from beit_jax import sharding
@@ -34,19 +34,28 @@ class TrainState:
         return self.params if self.ema is None else self.ema
 
 
-def key_shape() -> jax.ShapeDtypeStruct:
+def key_shape(where: Sharding | None = None) -> jax.ShapeDtypeStruct:
     """A random key's, made without one: no device need be here."""
-    return jax.eval_shape(jax.random.key, 0)
+    return jax.eval_shape(jax.random.key, 0).update(sharding=where)
 
 
-def _variables(task, batch: Tree, rng: jax.Array) -> Tree:
-    zeros = jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), batch)
-    return task.init(rng, zeros)
+def key(seed: int, where: Sharding) -> jax.Array:
+    """One placed as its shape was: what was traced for that serves for this."""
+    return jax.device_put(jax.random.key(seed), where)
+
+
+def _variables(task, batch: Tree) -> Callable[[jax.Array], Tree]:
+    """An rng -> what `task.init` makes; traced once, however often it is asked."""
+    return jax.jit(lambda rng: task.init(rng, jax.tree.map(_zeros, batch)))
+
+
+def _zeros(spec) -> jax.Array:
+    return jnp.zeros(spec.shape, spec.dtype)
 
 
 def abstract_variables(task, batch: Tree) -> Tree:
     """What `task.init` makes: shapes and dtypes, boxed with the names of their axes."""
-    return jax.eval_shape(lambda rng: _variables(task, batch, rng), key_shape())
+    return jax.eval_shape(_variables(task, batch), key_shape())
 
 
 class Blueprint(NamedTuple):
@@ -54,13 +63,13 @@ class Blueprint(NamedTuple):
 
     Attributes:
       state: shapes and dtypes, each with its sharding.
-      fresh: an rng -> the state; to be compiled.
       optimizer: the run's.
+      fresh: a seed -> the state, in place on the mesh.
     """
 
     state: TrainState
-    fresh: Callable[[jax.Array], TrainState]
     optimizer: Optimizer
+    fresh: Callable[[int], TrainState]
 
     @property
     def shardings(self) -> TrainState:
@@ -70,18 +79,21 @@ class Blueprint(NamedTuple):
 def abstract(
     task, config: ConfigDict, plan: Plan, mesh: Mesh, batch: Tree
 ) -> Blueprint:
-    """What `create` makes, without an array: for compilers of steps ahead of time.
+    """A run's state without an array: to be made, restored or compiled for.
 
     Args:
       mesh: its devices need not be here.
       batch: shapes and dtypes of a global batch.
     """
-    boxed = abstract_variables(task, batch)
+    variables = _variables(task, batch)
+    everywhere = sharding.replicated(mesh)
+    boxed = jax.eval_shape(variables, key_shape(everywhere))
     params = nn.unbox(boxed["params"])
     optimizer = optimizers.make(config.optim, plan, params, task.layers(params))
 
+    @jax.jit
     def fresh(rng) -> TrainState:
-        made = nn.unbox(_variables(task, batch, rng))
+        made = nn.unbox(variables(rng))
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=made["params"],
@@ -93,7 +105,7 @@ def abstract(
             else None,
         )
 
-    shapes = jax.eval_shape(fresh, key_shape())
+    shapes = jax.eval_shape(fresh, key_shape(everywhere))
     shardings = _shardings(boxed, shapes, optimizer, mesh)
     state = jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(
@@ -102,7 +114,8 @@ def abstract(
         shapes,
         shardings,
     )
-    return Blueprint(state, fresh, optimizer)
+    make = jax.jit(fresh, out_shardings=shardings)
+    return Blueprint(state, optimizer, lambda seed: make(key(seed, everywhere)))
 
 
 def _shardings(
@@ -130,16 +143,3 @@ def _shardings(
 
 def _is_nothing(leaf) -> bool:
     return isinstance(leaf, optax.MaskedNode)
-
-
-def create(
-    task, config: ConfigDict, plan: Plan, mesh: Mesh, batch: Tree
-) -> tuple[TrainState, TrainState, Optimizer]:
-    """A fresh state made in place on the mesh, its shardings, and its optimizer.
-
-    Args:
-      batch: shapes and dtypes of a global batch.
-    """
-    plans = abstract(task, config, plan, mesh, batch)
-    make = jax.jit(plans.fresh, out_shardings=plans.shardings)
-    return make(jax.random.key(config.seed)), plans.shardings, plans.optimizer

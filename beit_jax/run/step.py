@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 from beit_jax import sharding
 from beit_jax.optim import layers
 from beit_jax.optim.optimizers import Optimizer
+from beit_jax.run import state as state_lib
 from beit_jax.run.finite import move_if
-from beit_jax.run.state import TrainState, key_shape
+from beit_jax.run.state import TrainState
 from beit_jax.tasks.base import Aux, Context
 
 Tree = Any
@@ -94,7 +95,7 @@ class Update:
     @functools.cached_property
     def _key(self) -> jax.Array:
         # Not before a step is done: the mesh may be of devices that are not here.
-        return jax.device_put(jax.random.key(self._seed), self._everywhere)
+        return state_lib.key(self._seed, self._everywhere)
 
     def __call__(
         self, state: TrainState, frozen: Tree, batch: Tree
@@ -103,9 +104,7 @@ class Update:
 
     def trace(self, state: TrainState, frozen: Tree, batch: Tree) -> jax.stages.Traced:
         """The step's equations; shapes with shardings do for its arguments."""
-        # Placed as the key is: a call then needs no other trace.
-        key = key_shape()
-        key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=self._everywhere)
+        key = state_lib.key_shape(self._everywhere)
         return self.step.trace(state, frozen, batch, key)
 
     def lower(self, state: TrainState, frozen: Tree, batch: Tree) -> jax.stages.Lowered:

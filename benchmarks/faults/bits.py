@@ -54,9 +54,7 @@ class Restart:
         spec = sharding.batch_spec(stream.spec, self._mesh)
         plan = Plan.from_config(config, 1.0)
         with jax.set_mesh(self._mesh):
-            self._fresh, self._shardings, _ = state_lib.create(
-                task, config, plan, self._mesh, spec
-            )
+            self._plans = state_lib.abstract(task, config, plan, self._mesh, spec)
         self._position = {
             "examples": stream.info.num_examples,
             "digest_of_names_and_labels": stream.info.digest,
@@ -68,7 +66,7 @@ class Restart:
             jax.set_mesh(self._mesh),
             Checkpointer(workdir, self._config, {}) as run,
         ):
-            state, notes = run.restore(self._fresh, self._shardings, self._position)
+            state, notes = run.restore(self._plans.state, self._position)
         return jax.device_get(state), notes
 
 

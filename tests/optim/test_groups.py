@@ -144,9 +144,9 @@ def test_moments_lie_where_their_parameters_do():
     task, mesh = tasks.build(config), sharding.make_mesh({}, jax.devices()[:1])
     plan = Plan.from_config(config, 1.0)
     with jax.set_mesh(mesh):
-        made = state_lib.create(task, config, plan, mesh, runs.batch(task))
-    state, shardings, _ = made
-    assert jax.tree.structure(state) == jax.tree.structure(shardings)
+        plans = state_lib.abstract(task, config, plan, mesh, runs.batch(task))
+    shardings = plans.shardings
+    assert jax.tree.structure(plans.state) == jax.tree.structure(shardings)
     params, found = flatten(shardings.params), {}
     for name, where in flatten(shardings.opt_state).items():
         for kind in ("mu", "nu", "trace"):

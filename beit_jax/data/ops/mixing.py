@@ -6,7 +6,6 @@
 import math
 
 import numpy as np
-from scipy.special import betaincinv
 
 NUMBERS = 5  # uniforms that `mix_parameters` uses
 
@@ -43,6 +42,8 @@ def mix_parameters(
             f"mixup_alpha={mixup_alpha} and cutmix_alpha={cutmix_alpha} must be >= 0 "
             "and one of them above; leave mixing out for none"
         )
+    from scipy.special import betaincinv  # .2 s: where somebody mixes
+
     lam, box = 1.0, (0, 0, 0, 0)
     if u[0] < probability:
         cutmix = cutmix_alpha > 0 and (mixup_alpha == 0 or u[1] < switch)

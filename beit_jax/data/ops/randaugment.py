@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
-from scipy.special import ndtri
 
 from beit_jax.data.ops import colour
 
@@ -115,6 +114,8 @@ def op(
 
 
 def _magnitude(policy: Policy, u: float) -> float:
+    from scipy.special import ndtri  # .2 s: where somebody draws magnitudes
+
     magnitude = policy.magnitude
     if policy.magnitude_std > 100:
         magnitude *= u
