@@ -24,7 +24,7 @@ from beit_jax.run.reports import Reports, owed
 from beit_jax.run.step import make_update
 from beit_jax.run.stop import Preempted as Preempted  # what `train` raises
 from beit_jax.run.stop import StopSignal
-from beit_jax.run.writer import Writer, read_last
+from beit_jax.run.writer import Writer, read_last, times
 from beit_jax.text import utf8
 
 
@@ -63,12 +63,12 @@ def _train(
     task, stream, tests, plan, card, position, notes = parts
 
     with (
-        locked(workdir, enabled=shard[0] == 0) as told,
+        locked(workdir, enabled=shard[0] == 0) as lock,
         jax.set_mesh(mesh),
         Checkpointer(workdir, config, card) as run,
         Meter(config.task.name, plan.total, quiet or shard[0] > 0) as meter,
     ):
-        notes += told
+        notes += lock.notes
         state, shardings, optimizer, told, doubts = begin(config, parts, mesh, run)
         notes += told
         first = int(state.step)
@@ -82,6 +82,7 @@ def _train(
         update = make_update(task, optimizer, config, shardings, mesh)
         evaluator = Evaluator(task, mesh, config.seed)
 
+        clock.go_on(times(workdir), first)  # before the writer drops some of them
         # After the restore: a run that is refused leaves no files.
         with Writer(workdir, first, enabled=shard[0] == 0) as writer:
             list_skipped(workdir, shard[0], stream, tests)
@@ -102,6 +103,9 @@ def _train(
                 clock.lap("data")
                 state, sums = update(state, frozen, sharding.put_batch(batch, mesh))
                 clock.lap("step" if step > first + 1 else "compile")
+                # Told at this step, not at the next save.
+                lock.check()
+                run.check()
                 reports.add(sums)
                 done = step == plan.total
                 ending = stop.requested() or done

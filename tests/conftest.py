@@ -1,5 +1,6 @@
 """What all tests share: one compilation cache, and a way to disturb a run."""
 
+import importlib.metadata
 import os
 import shutil
 import tempfile
@@ -18,6 +19,14 @@ if _OWN:
     os.environ |= _CACHE
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="beit_jax_tests_")
 
+# They compile more than they compute: without most optimisations and with XLA's older
+# emitters that takes a third of the time. Another jaxlib may lack the flags, and would
+# end the process. `XLA_FLAGS= JAX_DISABLE_MOST_OPTIMIZATIONS=0` tests what users get.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    _FLAGS = "use_fusion_emitters=false", "parallel_codegen_split_count=1"
+    os.environ.setdefault("XLA_FLAGS", " ".join(f"--xla_cpu_{f}" for f in _FLAGS))
+
 
 def pytest_unconfigure(config):
     if _OWN:
@@ -25,13 +34,14 @@ def pytest_unconfigure(config):
 
 
 @pytest.fixture(scope="module")
-def quick_to_compile():
-    """For runs of few steps: to compile them well would take longer than they do."""
+def optimised():
+    """For comparisons with the official code: compiled as it is for users."""
     import jax
 
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    usual = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] != "0"
+    jax.config.update("jax_disable_most_optimizations", usual)
 
 
 @pytest.fixture

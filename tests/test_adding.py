@@ -15,8 +15,6 @@ from beit_jax.run import predictions
 from beit_jax.train import train
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 RECIPE = '''
 import flax.linen as nn
 import jax
@@ -156,7 +154,7 @@ def get_config(arg):
     task = "pretrain" if kind == "pretrain" else "classify"
     halves = {"name": "halves"}
     config = tiny.config(task, data__source=halves, data__eval_source=halves)
-    config.task = changes[kind]
+    config.task, config.eval.pictures = changes[kind], 2
     return config
 '''
 

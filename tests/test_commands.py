@@ -1,7 +1,6 @@
 """The commands, as a person or a scheduler runs them."""
 
 import json
-import os
 import pathlib
 import random
 import signal
@@ -25,7 +24,6 @@ def command(module: str, *arguments) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", f"beit_jax.{module}", *map(str, arguments)],
         cwd=ROOT,
-        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},  # compiles faster
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -45,7 +43,7 @@ def training(workdir) -> subprocess.Popen:
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory, quick_to_compile):  # as the command: else bits differ
+def straight(tmp_path_factory):
     """(work directory, metrics) of `training` that nothing stopped, in this process."""
     workdir = tmp_path_factory.mktemp("straight")
     file, arg = RECIPE.split(":")
@@ -71,25 +69,21 @@ def steps_told(out: str) -> list[int]:
     return [int(w[1].split("/")[0]) for w in lines if w and w[0] == "tokenizer"]
 
 
-def test_a_terminated_run_exits_with_75_and_the_same_command_finishes_it(tmp_path):
-    code, _, err = stop(training(tmp_path), signal.SIGTERM)
+def test_a_run_that_is_stopped_and_killed_is_finished_by_the_same_command(
+    straight, tmp_path
+):
+    """To the very bits; benchmarks/kill_resume.py kills runs many times over."""
+    broken = tmp_path / "broken"
+    code, _, err = stop(training(broken), signal.SIGTERM)
     assert code == 75, err
-    saved = max(tiny.saved_steps(tmp_path))
+    saved = max(tiny.saved_steps(broken))
     assert f"stopped at step {saved}; the same command goes on" in err
     assert "Traceback" not in err
-    code, out, err = finish(training(tmp_path))
+    code, out, _ = stop(training(broken), signal.SIGKILL, random.uniform(0, 0.3))
+    assert code == -signal.SIGKILL and min(steps_told(out) or [STEPS]) > saved
+    code, out, err = finish(training(broken))
     assert code == 0, err
     assert min(steps_told(out)) > saved  # it did go on, not begin anew
-    assert max(tiny.saved_steps(tmp_path)) == STEPS
-
-
-def test_a_killed_run_ends_bit_identical(straight, tmp_path):
-    """benchmarks/kill_resume.py kills runs many times over."""
-    broken = tmp_path / "broken"
-    process = training(broken)
-    assert stop(process, signal.SIGKILL, random.uniform(0, 1))[0] == -signal.SIGKILL
-    code, _, err = finish(training(broken))
-    assert code == 0, err
     assert tiny.fingerprint(broken) == tiny.fingerprint(straight[0])
     told = [line["step"] for line in tiny.lines(broken)]
     assert told == [s for s in range(1, STEPS + 1) if s % 2 == 0 or s % 3 == 0]

@@ -17,13 +17,11 @@ from beit_jax import command
 from beit_jax.train import train
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 RECIPE = """
 from tests import tiny
 
 def get_config(arg="classify"):
-    return tiny.config(arg, steps=1, eval__pictures=0)
+    return tiny.config(arg, steps=1)
 """
 
 
@@ -65,13 +63,13 @@ def broken_data(root: pathlib.Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, quick_to_compile) -> pathlib.Path:
+def world(tmp_path_factory) -> pathlib.Path:
     """A folder with files, data, and finished runs: RUNS/classify, RUNS/tokenizer."""
     root = tmp_path_factory.mktemp("errors")
     broken_files(root)
     broken_data(root)
     for task in ("classify", "tokenizer"):
-        config = tiny.config(task, steps=1, eval__pictures=0)
+        config = tiny.config(task, steps=1)
         train(config, root / "runs" / task, quiet=True)
     return root
 

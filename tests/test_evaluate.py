@@ -16,7 +16,6 @@ from beit_jax.run import card
 from beit_jax.train import train
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 NAMES = ("ant", "bee", "cat", "dog")
 
 
@@ -32,13 +31,12 @@ def images(folder, names=NAMES):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, quick_to_compile):
+def run(tmp_path_factory):
     """(work directory, metrics) of a classifier of NAMES."""
     root = tmp_path_factory.mktemp("evaluate")
     source = {"name": "folder", "path": images(root / "images")}
-    config = tiny.config(
-        "classify", steps=2, data__source=source, data__eval_source=source
-    )
+    data = {"data__source": source, "data__eval_source": source}
+    config = tiny.config("classify", steps=2, eval__pictures=2, **data)
     return root / "run", train(config, root / "run", quiet=True)
 
 

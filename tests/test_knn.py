@@ -14,7 +14,6 @@ from beit_jax.run import bank, card
 from tests import tiny
 from tests.tasks import runs
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 DEVICE = jax.devices()[:1]
 
 

@@ -25,7 +25,6 @@ from beit_jax.tasks.encoders import block_features
 from tests.tasks import runs
 from tests.test_commands import command, finish
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 NAMES = ("ant", "bee", "cat", "dog")
 FORMS = {"RGB": (40, 50), "L": (32, 32), "P": (23, 31)}  # mode -> width, height
 
@@ -45,7 +44,7 @@ def images(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory, images, quick_to_compile):
+def checkpoint(tmp_path_factory, images):
     """Makes a checkpoint of a task with random weights, evaluated on `images`."""
     made = {}
 

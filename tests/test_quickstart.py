@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 LAUNCH = pathlib.Path(__file__).parents[1] / "launch"
 
 

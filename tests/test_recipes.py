@@ -22,8 +22,6 @@ from beit_jax.tasks.base import Context
 from beit_jax.train import train
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 RECIPES = sorted(CONFIGS.glob("*.py"))
 # Those that test_quickstart.py trains.

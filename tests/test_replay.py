@@ -9,8 +9,6 @@ from beit_jax.replay import replay
 from beit_jax.train import train
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 def spoil(rows):
     """Makes the light of some examples of a batch not a number."""

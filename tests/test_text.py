@@ -48,7 +48,6 @@ def rows(path) -> list[list[str]]:
 
 
 @pytest.mark.filterwarnings("error:Glyph")  # that the font lacks
-@pytest.mark.usefixtures("quick_to_compile")
 def test_a_run_goes_through_whatever_its_classes_are_called(tree, tmp_path, capsys):
     source = {"name": "folder", "path": str(tree)}
     config = tiny.config(

@@ -16,8 +16,6 @@ from beit_jax.run.stop import Preempted
 from beit_jax.train import train
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 class PowerCut(Exception):
     pass
@@ -38,7 +36,7 @@ def run(workdir, task="classify", quiet=True, **changes):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, quick_to_compile):
+def finished(tmp_path_factory):
     """Task -> the work directory of its `run`, made once: to be read, or copied."""
 
     @functools.cache
@@ -105,7 +103,7 @@ def test_a_signal_in_an_evaluation_saves_the_step_and_owes_the_rest(
 ):
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     test = {"data__eval_source": {"name": "synthetic", "num_examples": 20}}
-    test |= {"eval__every_steps": 3, "eval__pictures": 0, "log__every_steps": 1}
+    test |= {"eval__every_steps": 3, "log__every_steps": 1}
     metrics = run(straight, **test)
 
     real, passes = pipeline.EvalStream.batches, []

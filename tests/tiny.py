@@ -59,7 +59,7 @@ def config(task: str, **changes):
     """Six steps of a task; `changes` as `a__b=value`.
 
     An epoch ends within the third batch, the weights are averaged, gradients are
-    accumulated: whatever a restart could get wrong is there.
+    accumulated: whatever a restart could get wrong is there. No pictures.
     """
     settings = c.new(
         **TASKS[task],
@@ -70,9 +70,8 @@ def config(task: str, **changes):
         },
         optim={"accumulate": 2, "ema_decay": 0.5},
     )
-    return c.smaller(
-        settings, **{"checkpoint__every_steps": 2, "checkpoint__keep": 1, **changes}
-    )
+    usual = {"checkpoint__every_steps": 2, "checkpoint__keep": 1, "eval__pictures": 0}
+    return c.smaller(settings, **{**usual, **changes})
 
 
 def saved_steps(workdir: pathlib.Path) -> list[int]:

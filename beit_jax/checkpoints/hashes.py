@@ -66,6 +66,11 @@ def fault(step: pathlib.Path, arrays: bool = True) -> str:
         for name, saved in wanted.items():
             if arrays or not name.startswith("state/"):
                 _compare(step / name, name, saved)
+    except PermissionError as error:  # no damage: nothing may be set aside for it
+        raise ValueError(
+            f"{error.filename} may not be read by this user; checkpoint {step} is used "
+            "as soon as it may"
+        ) from error
     except OSError as error:
         return f"{error.filename or step}: {error.strerror or error}"
     except ValueError as error:

@@ -75,6 +75,7 @@ class Checkpointer:
         self._options["preservation_policy"] = preservation.AnyPreservationPolicy(
             policies
         )
+        self._saving = False
 
     @functools.cached_property
     def _manager(self) -> ocp.CheckpointManager:
@@ -125,6 +126,13 @@ class Checkpointer:
             metrics=dict(metrics) if judged else None,
             force=True,
         )
+        self._saving = True
+
+    def check(self) -> None:
+        """Raises what the last save has failed of, once it is over; does not wait."""
+        if self._saving and not self._manager.is_saving_in_progress():
+            self._saving = False
+            self._manager.wait_until_finished()
 
     def restore(
         self, state: Tree, position: Mapping[str, int]

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import logging
 import pathlib
 import sys
 import time
@@ -233,7 +234,13 @@ def save_params(
 
 def reader(step: pathlib.Path) -> ocp.CheckpointManager:
     """Orbax over a step; what is wrong with those beside it does not matter."""
-    return open_manager(step.parent, read_only=True, lightweight_initialize=True)
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it warns of being read only, as it was told to be
+    try:
+        return open_manager(step.parent, read_only=True, lightweight_initialize=True)
+    finally:
+        log.setLevel(level)
 
 
 class Unreadable(ValueError):

@@ -12,6 +12,7 @@ import numpy as np
 
 from beit_jax.config import Plan
 from beit_jax.lookup import build
+from beit_jax.ranges import Positive
 
 Falling = Callable[..., Any]
 Rate = Callable[..., Any]  # (step, xp=jnp) -> the value at optimizer step `step`
@@ -26,15 +27,13 @@ def _cosine() -> Falling:
     return falling
 
 
-def _poly(power: float = 1.0) -> Falling:
+def _poly(power: Positive = 1.0) -> Falling:
     """Falls with (share left) ** power; 1 is a straight line.
 
     PolyLR of mmsegmentation 1.x gets to `final` with its last step, this would one step
     later. In earlier versions, as in BEiT's segmentation, the share is of the whole run
     and the warm-up a factor on it: lower, by up to the warm-up's share of the run.
     """
-    if power <= 0:
-        raise ValueError(f"optim.schedule.power={power} must be above 0; 1 is a line")
 
     def falling(step, done, peak, final, xp):
         return final + (peak - final) * (1 - done) ** power
@@ -42,10 +41,8 @@ def _poly(power: float = 1.0) -> Falling:
     return falling
 
 
-def _steps(milestones: tuple, factor: float = 0.1) -> Falling:
+def _steps(milestones: tuple, factor: Positive = 0.1) -> Falling:
     """Multiplied by `factor` from each of those optimizer steps on; no `final`."""
-    if factor <= 0:
-        raise ValueError(f"optim.schedule.factor={factor} must be above 0")
     if not milestones or not all(type(at) is int and at > 0 for at in milestones):
         raise ValueError(
             f"optim.schedule.milestones={milestones} must be optimizer steps above 0; "

@@ -1,11 +1,13 @@
-"""Where the time of a run goes."""
+"""Where the time of a run goes, over all its starts."""
 
 import time
+from collections.abc import Mapping, Sequence
 
 # Up to the first batch; the first step, which compiles; waiting for batches; steps, as
 # far as the host waits for them; evaluations and pictures; saves, but for what is
-# written in the background.
-BUCKETS = ("start", "compile", "data", "step", "evaluation", "saving")
+# written in the background; what was done after the checkpoint that a later start goes
+# on from, and had to be done again.
+BUCKETS = ("start", "compile", "data", "step", "evaluation", "saving", "lost")
 
 
 class Clock:
@@ -21,6 +23,25 @@ class Clock:
         self._seconds[bucket] += now - self._last
         self._last = now
 
+    def go_on(self, told: Sequence[Mapping[str, float]], step: int) -> None:
+        """Adds the time of earlier starts, of which `step` is what is left.
+
+        Args:
+          told: what was reported of it, each with its step.
+        """
+        if not told:
+            return
+        *_, kept = {}, *(times for times in told if times["step"] <= step)
+        for bucket in BUCKETS:
+            self._seconds[bucket] += kept.get(f"time/{bucket}", 0.0)
+        self._seconds["lost"] += _sum(told[-1]) - _sum(kept)
+
     def told(self) -> dict[str, float]:
-        """Seconds up to the last lap, as "time/BUCKET"."""
-        return {f"time/{k}": round(s, 3) for k, s in self._seconds.items()}
+        """Seconds up to the last lap, as "time/BUCKET"; of them the share of steps."""
+        total = sum(self._seconds.values())
+        times = {f"time/{k}": round(s, 3) for k, s in self._seconds.items()}
+        return times | {"goodput": round(self._seconds["step"] / max(total, 1e-9), 4)}
+
+
+def _sum(times: Mapping[str, float]) -> float:
+    return sum(times.get(f"time/{bucket}", 0.0) for bucket in BUCKETS)

@@ -20,8 +20,33 @@ class Busy(ValueError):
     exit_code = 75  # as after a signal: the same command can go on, later
 
 
+class Lock:
+    """That of a work directory.
+
+    Attributes:
+      notes: sentences about what a user should know.
+    """
+
+    def __init__(self, workdir: pathlib.Path, file: TextIO | None, notes: list[str]):
+        self._workdir, self._file, self.notes = workdir, file, notes
+
+    def check(self) -> None:
+        """Raises OSError if the work directory is gone, or another one is there."""
+        if self._file and not _is(self._file, self._workdir / NAME):
+            raise FileNotFoundError(
+                errno.ENOENT,
+                "the work directory is gone, or another was put in its place; what "
+                "was saved is where it went, and goes on from there",
+                str(self._workdir),
+            )
+
+    def release(self) -> None:
+        if self._file and _is(self._file, self._workdir / NAME):  # nobody else's
+            (self._workdir / NAME).unlink()
+
+
 @contextlib.contextmanager
-def locked(workdir: pathlib.Path, enabled: bool = True) -> Iterator[list[str]]:
+def locked(workdir: pathlib.Path, enabled: bool = True) -> Iterator[Lock]:
     """Makes the work directory and keeps other runs out of it.
 
     The lock dies with its holder, whatever ends it. What was made goes again if nothing
@@ -30,9 +55,6 @@ def locked(workdir: pathlib.Path, enabled: bool = True) -> Iterator[list[str]]:
     Args:
       enabled: one process of many takes the lock.
 
-    Returns:
-      Sentences about what a user should know.
-
     Raises:
       Busy: another run has it.
     """
@@ -40,14 +62,15 @@ def locked(workdir: pathlib.Path, enabled: bool = True) -> Iterator[list[str]]:
     workdir.mkdir(parents=True, exist_ok=True)
     try:
         if not enabled:
-            yield []
+            yield Lock(workdir, None, [])
             return
         file, notes = _take(workdir)
         with file:
+            lock = Lock(workdir, file, notes)
             try:
-                yield notes
+                yield lock
             finally:
-                (workdir / NAME).unlink(missing_ok=True)
+                lock.release()
     finally:
         with contextlib.suppress(OSError):  # the first one with something in it
             for path in made:

@@ -158,6 +158,11 @@ def history(workdir: pathlib.Path) -> Iterator[tuple[int, dict[str, float]]]:
             yield step, {k: math.nan if v is None else v for k, v in record.items()}
 
 
+def times(workdir: pathlib.Path) -> list[dict[str, float]]:
+    """What was told of where the time went, with the step of each report."""
+    return [record for record in _records(workdir) if "time/start" in record]
+
+
 def _records(workdir: pathlib.Path) -> list[dict]:
     path = workdir / "metrics.jsonl"
     return [*map(_record, _lines(path))] if path.exists() else []

@@ -1,5 +1,7 @@
 """Damage to a step is seen before anything of it is used, whatever file it is in."""
 
+import errno
+import hashlib
 import json
 import shutil
 
@@ -235,3 +237,15 @@ def test_a_file_in_the_way_is_told_before_the_first_step(tmp_path):
     (tmp_path / "checkpoints").touch()
     with pytest.raises(ValueError, match="checkpoints must be a folder"):
         opened(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_no_damage(run, monkeypatch):
+    def refused(file, _):
+        raise PermissionError(errno.EACCES, "Permission denied", file.name)
+
+    monkeypatch.setattr(hashlib, "file_digest", refused)
+    with opened(run, keep=2) as saves, pytest.raises(ValueError, match="may not be re"):
+        restored(saves)
+    monkeypatch.undo()
+    with opened(run, keep=2) as saves:
+        assert restored(saves)[1] == []

@@ -16,8 +16,6 @@ from beit_jax.run.state import TrainState
 from beit_jax.targets.tokens import Tokens
 from tests.tasks import runs
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory):

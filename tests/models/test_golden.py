@@ -10,7 +10,6 @@ from tests.parity.cases import CASES, FULL_SIZE, NOT_RECORDED
 from tests.parity.compare import assert_agrees_with_record
 
 RECORDED = [name for name in CASES if name not in NOT_RECORDED]
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -15,6 +15,7 @@ from tests.models import official
 from tests.models.small import hidden
 from tests.shared import shared_path
 
+pytestmark = pytest.mark.usefixtures("optimised")
 MIM = ("mim_v1", "mim_v1_abs")
 CLASSIFIERS = ("finetune_v1", "finetune_v1_cls")
 

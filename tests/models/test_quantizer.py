@@ -16,7 +16,6 @@ from tests.models import official
 
 ROOT = pathlib.Path(__file__).parents[2]
 KEY = jax.random.key(0)
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 
 def start(model, **state):

@@ -19,7 +19,6 @@ from beit_jax.models.vqvae_layers import (
 SIZE = {"vocab": 64, "code_dim": 8, "width": 16, "res_blocks": 1}
 MODEL = VQVAE(**SIZE)
 KEY = jax.random.key(0)
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 
 def pictures(count=4, size=16):

@@ -158,7 +158,6 @@ def test_moments_lie_where_their_parameters_do():
     assert found["mu"] == found["nu"] == params.keys() - head
 
 
-@pytest.mark.usefixtures("quick_to_compile")
 def test_a_run_with_groups_goes_on_as_if_it_had_not_stopped(tmp_path, before_step):
     config = tiny.config("classify", data__eval_source={}, optim__groups=GROUPS)
     train(config, tmp_path / "whole", quiet=True)

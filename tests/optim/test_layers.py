@@ -14,7 +14,6 @@ from beit_jax.tasks.base import Aux, Context
 from tests.optim import by_name
 from tests.tasks import runs
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 SHAPES = {
     "encoder/cls_token": (1, 1, 3),
     "encoder/patch_embed/proj/kernel": (4, 3),
@@ -106,7 +105,7 @@ class Cubes:
 
 
 @pytest.fixture(scope="module")
-def rested(quick_to_compile):
+def rested():
     """(parameters, the state 3 steps later) of a run with two frozen blocks."""
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda x: rng.random(x.shape, np.float32), PARAMS)

@@ -28,6 +28,9 @@ def _full_precision():
         yield
 
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
+
 def plan(total: int, warmup: int) -> Plan:
     return Plan(total=total, warmup=warmup, log=0, save=0)
 

@@ -178,7 +178,6 @@ def test_what_a_task_finds_is_told_by_split():
     assert heard(watch, {"loss": 9.0}, start=500) == ["loss: 9.0 0.5"]
 
 
-@pytest.mark.usefixtures("quick_to_compile")
 def test_a_run_that_goes_on_tells_only_what_is_new(tmp_path, before_step):
     """Its settings again, for they may have been changed."""
     still = {"optim__lr": 0.0, "optim__min_lr": 0.0, "optim__clip_norm": 0.0}

@@ -19,7 +19,6 @@ from beit_jax.tasks.scores import Reliability
 from beit_jax.train import train
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 STATE = TrainState(step=0, params={}, opt_state=None, model_state={}, ema=None)
 
 
@@ -109,12 +108,13 @@ def config(**changes):
     """Measured on two more splits, one of which decides what is the best step."""
     evals = {"often": split(2, every_steps=2), "late": split(3)}
     settings = {"evals": evals, "optim__lr": 1.0, "optim__warmup_steps": 0}
+    settings["eval__pictures"] = 2
     best = {"checkpoint__best": "eval_often/loss", "checkpoint__best_mode": "min"}
     return tiny.config("classify", **settings | best | changes)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, quick_to_compile):
+def run(tmp_path_factory):
     """(work directory, metrics) of a run with three evaluations."""
     workdir = tmp_path_factory.mktemp("evals") / "run"
     return workdir, train(config(), workdir, quiet=True)

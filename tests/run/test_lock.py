@@ -29,8 +29,8 @@ def test_a_second_run_is_refused_until_the_first_one_dies(tmp_path):
             with pytest.raises(Busy, match=words), locked(tmp_path / "run"):
                 pass
         first.send_signal(signal.SIGKILL)
-    with locked(tmp_path / "run") as notes:
-        assert notes == []
+    with locked(tmp_path / "run") as lock:
+        assert lock.notes == []
 
 
 def test_runs_that_do_not_train_at_the_same_time_need_no_order(tmp_path):
@@ -54,11 +54,28 @@ def test_where_there_are_no_locks_a_run_goes_on_with_a_note(tmp_path, monkeypatc
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    with locked(tmp_path) as (note,):
+    with locked(tmp_path) as lock:
+        (note,) = lock.notes
         assert "cannot be locked (No locks available)" in note
     assert os.listdir(tmp_path) == []
 
 
 def test_one_process_of_many_takes_the_lock(tmp_path):
-    with locked(tmp_path), locked(tmp_path, enabled=False) as notes:
-        assert notes == []
+    with locked(tmp_path), locked(tmp_path, enabled=False) as lock:
+        lock.check()
+        assert lock.notes == []
+
+
+def test_a_work_directory_that_goes_away_is_noticed_and_another_run_left_alone(
+    tmp_path,
+):
+    with locked(tmp_path / "run") as lock:
+        lock.check()
+        (tmp_path / "run").rename(tmp_path / "away")
+        with pytest.raises(FileNotFoundError, match="gone, or another was put"):
+            lock.check()
+        with locked(tmp_path / "run"):  # somebody else's
+            with pytest.raises(FileNotFoundError):
+                lock.check()
+            lock.release()
+            assert os.listdir(tmp_path / "run") == [".lock"]

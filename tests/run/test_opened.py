@@ -19,7 +19,6 @@ from beit_jax.run import card
 from beit_jax.tasks.base import Context
 from tests.tasks import runs
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 NAMES = ("ant", "bee", "cat", "dog")
 PREPARED = {"model__pixels": "imagenet", "data__eval_frame__crop_pct": 0.875}
 
@@ -34,7 +33,7 @@ def save(path, config, drop: tuple[str, ...] = ()):
 
 
 @pytest.fixture(scope="module")
-def classifier(tmp_path_factory, quick_to_compile):
+def classifier(tmp_path_factory):
     config = runs.config("classify", **PREPARED)
     return save(tmp_path_factory.mktemp("classifier"), config)
 

@@ -19,8 +19,6 @@ from beit_jax.tasks.base import Aux
 from tests import tiny
 from tests.tasks import runs
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 def planned(config):
     """Mesh, task, its `state.abstract`, shapes of frozen networks and of a batch."""

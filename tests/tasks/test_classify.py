@@ -13,7 +13,6 @@ from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.tasks import classify
 from tests.tasks import runs
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 CLASSES = 8
 LOGITS = np.array([3.0, 2.5, 1.0, 0.5, 0.0, -1.0, -1.5, -2.0], np.float32)
 

@@ -8,8 +8,6 @@ import pytest
 from beit_jax.tasks import TASKS
 from tests.tasks import runs
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.fixture(scope="module", params=TASKS)
 def started(request):

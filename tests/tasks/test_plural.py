@@ -19,8 +19,6 @@ from beit_jax.train import train
 from tests import tiny
 from tests.tasks import runs
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 class Codes(VectorQuantization):
     """The encoder's output is to be near its codes; it decodes nothing."""

@@ -16,7 +16,6 @@ from beit_jax.train import train
 from tests import tiny
 from tests.tasks import runs
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 PATCH = 8
 
 

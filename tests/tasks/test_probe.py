@@ -12,11 +12,9 @@ from beit_jax.tasks import encoders, probe
 from tests.agreement import assert_agrees
 from tests.tasks import runs
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.fixture(scope="module", params=probe.NORMS)
-def learnt(request, quick_to_compile):
+def learnt(request):
     """A batch of which some was skipped, the parameters, and what came of them.
 
     (batch, parameters, model state, features (L, B, F), gradients, aux, evaluation)

@@ -129,7 +129,6 @@ def test_an_unknown_model_is_refused():
         build(model__name="vq")
 
 
-@pytest.mark.usefixtures("quick_to_compile")
 @pytest.mark.parametrize("model", TOKENIZERS)
 def test_every_tokenizer_learns_to_reconstruct(model):
     made = config(model)
