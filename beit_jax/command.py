@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 
@@ -14,7 +15,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from beit_jax import config as config_lib
-from beit_jax import hosts
+from beit_jax import hosts, process
 
 PREEMPTED = 75  # stopped by a signal after a save; the same command goes on
 UNUSABLE = 78  # a config, a checkpoint or data that cannot be used
@@ -150,6 +151,7 @@ def run(function: Callable[..., None], arguments: tuple[str, ...] = ()) -> None:
         most = len(argv) if "..." in names else least
         if not least <= len(argv) - 1 <= most:
             raise app.UsageError(f"besides flags it takes {names}, not {argv[1:]}")
+        process.keep_compiled()
         with hosts.ending_together(), _sentences():
             hosts.join(flags.FLAGS)
             function(flags.FLAGS, *argv[1:])
@@ -167,6 +169,8 @@ def _sentences() -> Iterator[None]:
         if not (told := _told(cause)):
             raise
         print(f"error: {told[0]}", file=sys.stderr)
+        if told[1] == STORAGE:  # threads that save have nothing to add to it
+            threading.excepthook = lambda _: None
         sys.exit(told[1])
 
 

@@ -7,6 +7,7 @@ import re
 import runpy
 import shutil
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -72,6 +73,11 @@ def world(tmp_path_factory) -> pathlib.Path:
         config = tiny.config(task, steps=1)
         train(config, root / "runs" / task, quiet=True)
     return root
+
+
+@pytest.fixture(autouse=True)
+def threads_may_speak_again(monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
 
 
 def run(module: str, *arguments: str) -> int:
