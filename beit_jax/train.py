@@ -43,6 +43,11 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
     """
     config_lib.check(config)
     hosts.agree(config.to_dict())
+    if "://" in str(workdir):
+        raise ValueError(
+            f"the work directory {str(workdir)!r} must be a path; mount the bucket as "
+            "a folder (gcsfuse, s3fs) and name that"
+        )
     workdir = pathlib.Path(workdir).expanduser().resolve()
     if utf8(str(workdir)) != str(workdir):
         raise ValueError(

@@ -126,6 +126,9 @@ COMMANDS = {
 # What is wrong: the command; below it its exit code, and what the sentence says. ROOT
 # is the folder of `world`, RUN and TOKENS are runs in it, at NEW there is nothing.
 ERRORS = r"""
+# Places.
+a bucket: RECIPE ROOT/recipe.py:classify --workdir=gs://bucket/run
+  78 'gs://bucket/run' must be a path; mount the bucket
 # Keys.
 a key: TRAIN optim.lrr=1
   78 'optim.lrr'; did you mean 'lr'
