@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 
 import tiny
+from PIL import Image
 
 HERE = pathlib.Path(__file__).parent
 LOCAL = HERE.parents[1] / "launch" / "local.sh"
@@ -128,6 +129,33 @@ def stop(root: pathlib.Path, straight: dict) -> Iterator[tuple]:
         yield f"{name} to process 1 of 2", right, result, seconds
 
 
+def bad(root: pathlib.Path, _) -> Iterator[tuple]:
+    """Images that cannot be read, counted over one process and over two."""
+    images, broken = root / "images", {7, 20, 21, 40}
+    for number in range(52):
+        file = images / f"{number % 4}" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if number in broken:
+            file.touch()
+        else:
+            Image.new("RGB", (32, 32), (4 * number, 0, 0)).save(file)
+    found, begun = [], time.monotonic()
+    for processes in (1, 2):
+        run = Run(root / f"bad{processes}")
+        code = run.start(processes, "", f"--config={HERE / 'tiny.py'}:{images}")[0]
+        lines = (run.workdir / "metrics.jsonl").read_text().splitlines()
+        counts = [json.loads(line).get("train/skipped", 0) for line in lines]
+        named = {
+            line.split(":")[0]
+            for file in run.workdir.glob("skipped_[0-9].txt")
+            for line in file.read_text().splitlines()
+        }
+        found.append((code, max(counts), len(named)))
+    right = found == [(0, len(broken), len(broken))] * 2
+    result = f"code, counted, named: {found}"
+    yield f"{len(broken)} bad files", right, result, time.monotonic() - begun
+
+
 def setting(root: pathlib.Path, _) -> Iterator[tuple]:
     """One of two is given another setting, or one that there is not."""
     for flag, words in {
@@ -150,25 +178,25 @@ def setting(root: pathlib.Path, _) -> Iterator[tuple]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--only", default=",".join(["counts", "stop", *CAUSES, "setting"])
+        "--only", default=",".join(["counts", "stop", *CAUSES, "bad", "setting"])
     )
     wanted = parser.parse_args().only.split(",")
     root = pathlib.Path(tempfile.mkdtemp(prefix="processes_"))
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / "cache"))
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     straight = Run(root / "straight")
-    if set(wanted) != {"setting"} and straight.start(1)[0]:
+    compared = bool({*wanted} - {"bad", "setting"})
+    if compared and straight.start(1)[0]:
         raise SystemExit(f"the undisturbed run failed: {root}")
-    examples = straight.examples() if set(wanted) != {"setting"} else {}
+    examples = straight.examples() if compared else {}
     assert not examples or examples.keys() == set(range(1, tiny.STEPS + 1))
     wrong = 0
     for name in wanted:
         if name in CAUSES:
             rows = failing(root, examples, name)
         else:
-            rows = {"counts": counts, "stop": stop, "setting": setting}[name](
-                root, examples
-            )
+            others = {"counts": counts, "stop": stop, "bad": bad, "setting": setting}
+            rows = others[name](root, examples)
         for what, right, result, seconds in rows:
             late = name in CAUSES and seconds > LIMIT
             wrong += late or not right

@@ -9,14 +9,21 @@ from beit_jax import config as c
 STEPS = 20
 
 
-def get_config(_=""):
+def get_config(folder=""):
+    """On the images of a folder with four classes, of which some are bad, if given."""
+    source = {"name": "synthetic", "num_examples": 52}
+    test = {"name": "synthetic", "num_examples": 20, "seed": 1}
+    if folder:
+        source = test = {"name": "folder", "path": folder}
     encoder = {"image_size": 32, "patch_size": 8, "dim": 32, "depth": 2, "heads": 4}
     config = c.new(
         task={"name": "classify", "classes": 4},
         model=encoder | {"rel_pos_bias": "per_block"},
         data={
-            "source": {"name": "synthetic", "num_examples": 52},
-            "eval_source": {"name": "synthetic", "num_examples": 20, "seed": 1},
+            "source": source,
+            "eval_source": test,
+            "on_bad": "skip",
+            "max_bad": 0.1,
         },
         optim={"ema_decay": 0.5},
     )
