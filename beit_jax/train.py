@@ -138,6 +138,8 @@ def _train(
                 clock.lap("evaluation")
                 if ending:
                     break
+            run.wait()
+            clock.lap("saving")
             writer.scalars(step, clock.told())
     if not done:
         raise stopped(step)

@@ -131,8 +131,12 @@ class Checkpointer:
     def check(self) -> None:
         """Raises what the last save has failed of, once it is over; does not wait."""
         if self._saving and not self._manager.is_saving_in_progress():
-            self._saving = False
-            self._manager.wait_until_finished()
+            self.wait()
+
+    def wait(self) -> None:
+        """Until the last save is over; raises what it has failed of."""
+        self._saving = False
+        self._manager.wait_until_finished()
 
     def restore(
         self, state: Tree, position: Mapping[str, int]
