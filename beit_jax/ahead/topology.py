@@ -15,6 +15,8 @@ _ALONE = {
     "TPU_WORKER_HOSTNAMES": "localhost",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
+# A v4 runs both cores of a chip as one device, but only its newer kin say so unasked.
+_CHIPS = {"v4": {"chip_config_name": "megacore"}}
 
 
 def devices(place: Place) -> list[jax.Device]:
@@ -63,7 +65,9 @@ def _cores(place: Place) -> list[jax.Device]:
 def _tpus(place: Place) -> list[jax.Device]:
     for name, value in _ALONE.items():
         os.environ.setdefault(name, value)
-    return list(topologies.get_topology_desc(str(place), platform="tpu").devices)
+    chip = _CHIPS.get(place.name, {})
+    found = topologies.get_topology_desc(str(place), platform="tpu", **chip)
+    return list(found.devices)
 
 
 def _cards(place: Place) -> list[jax.Device]:
