@@ -120,6 +120,7 @@ TRAINING = {
 COMMANDS = {
     "EVALUATE": "evaluate --workdir RUN",
     "KNN": "knn --checkpoint RUN --workdir NEW",
+    "PREFLIGHT": "preflight --config ROOT/recipe.py:classify",
     "PREDICT": "predict --checkpoint RUN --out NEW",
     "RECIPE": "train --workdir NEW --config",
 }
@@ -385,6 +386,12 @@ a curve: curves RUN --metric train/los --out NEW.png
   78 did you mean 'train/loss'
 a step that did not fail: replay --workdir RUN
   78 no failed_step_N.json
+a place to run: PREFLIGHT --on v9:2x2
+  78 no 'v9' in beit_jax.ahead.targets; it has a100, .* v6e
+how many devices: PREFLIGHT --on v5e
+  78 must say how many: v5e:4x8
+data to be counted: preflight --config configs/beit_pretrain.py --on cpu:8
+  78 imagenet2012.* --examples
 a size to convert to: convert RUN NEW --image_size 32,x
   78 image_size=32,x must be pixels
 """

@@ -33,6 +33,8 @@ MAY_IMPORT = {
     "replay": {*COMMAND, "checkpoints"},
     "knn": {*COMMAND, "checkpoints", "charts", "targets.tokens.UNTRAINED"},
     "curves": {"charts", "command", "run.writer"},
+    "ahead": {"ahead"},
+    "preflight": {*COMMAND, "ahead", "data.sources"},
     "check_data": {"command", "config", "tasks", "data", "models.pixels"},
     "convert": {"run", "command", "checkpoints"},
     "command": {"config", "hosts", "process"},

@@ -44,6 +44,20 @@ def train_only() -> set[str]:
     return {name for row in AUGMENTATIONS.values() for name in row.arrays}
 
 
+def spec_of(example_spec: Mapping[str, Any], batch_size: int) -> Spec:
+    """Of the example spec's arrays, and of every batch; no data need be there.
+
+    weight  (B,) float32, 0 for padding and what was skipped
+    index   (B,) int64, the example's in the source; -1 for padding
+    """
+    forms = {name: form.shape for name, form in example_spec.items()}
+    kinds = {**dtypes(), "weight": np.float32, "index": np.int64}
+    return {
+        name: ((batch_size, *shape), np.dtype(kinds[name]))
+        for name, shape in {**forms, "weight": (), "index": ()}.items()
+    }
+
+
 class Batches:
     """How the batch of a step is made, for training and evaluation alike."""
 
@@ -89,17 +103,7 @@ class Batches:
 
     @property
     def spec(self) -> Spec:
-        """Of the example spec's arrays, and of every batch.
-
-        weight  (B,) float32, 0 for padding and what was skipped
-        index   (B,) int64, the example's in the source; -1 for padding
-        """
-        forms = {name: form.shape for name, form in self.example_spec.items()}
-        kinds = {**dtypes(), "weight": np.float32, "index": np.int64}
-        return {
-            name: ((self.batch_size, *shape), np.dtype(kinds[name]))
-            for name, shape in {**forms, "weight": (), "index": ()}.items()
-        }
+        return spec_of(self.example_spec, self.batch_size)
 
     def counters(self, step: tf.Tensor | int, shard: Shard) -> tf.Tensor:
         """This host's part of the global example counters of batch `step`."""

@@ -82,7 +82,8 @@ def abstract(
     """A run's state without an array: to be made, restored or compiled for.
 
     Args:
-      mesh: its devices need not be here.
+      mesh: its devices need not be here. If they are not, it must not be set yet: Optax
+        makes numbers, which would have to lie there.
       batch: shapes and dtypes of a global batch.
     """
     variables = _variables(task, batch)

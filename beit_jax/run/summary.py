@@ -23,34 +23,49 @@ def count_flops(function: Callable, *args: Any) -> int:
     """
     # A step that is to be compiled anyway is traced once for both.
     trace = getattr(function, "trace", None) or jax.jit(function).trace
-    return _jaxpr_flops(trace(*args).jaxpr.jaxpr)
+    return flops_by_precision(trace(*args).jaxpr.jaxpr).total()
 
 
-def _jaxpr_flops(jaxpr) -> int:
-    return sum(_equation_flops(equation) for equation in jaxpr.eqns)
+def flops_by_precision(jaxpr) -> Counter[str]:
+    """The same of traced equations, as "bfloat16", "float32" and "highest".
+
+    "highest" are float32 products of that precision, others XLA may shorten.
+    """
+    return sum(map(_equation_flops, jaxpr.eqns), Counter())
 
 
-def _equation_flops(equation) -> int:
+def _equation_flops(equation) -> Counter[str]:
     name, parameters = equation.primitive.name, equation.params
     if name == "dot_general":
         (contracted, _), _ = parameters["dimension_numbers"]
         left = equation.invars[0].aval.shape
         depth = math.prod(left[axis] for axis in contracted)
-        return 2 * depth * math.prod(equation.outvars[0].aval.shape)
+        flops = 2 * depth * math.prod(equation.outvars[0].aval.shape)
+        return Counter({_precision(equation): flops})
     if name == "conv_general_dilated":
         kernel = equation.invars[1].aval.shape
         outputs = kernel[parameters["dimension_numbers"].rhs_spec[0]]
         per_output = math.prod(kernel) // outputs
-        return 2 * per_output * math.prod(equation.outvars[0].aval.shape)
+        flops = 2 * per_output * math.prod(equation.outvars[0].aval.shape)
+        return Counter({_precision(equation): flops})
     inner = [
-        _jaxpr_flops(getattr(sub, "jaxpr", sub))
+        flops_by_precision(getattr(sub, "jaxpr", sub))
         for value in parameters.values()
         for sub in (value if isinstance(value, (tuple, list)) else [value])
         if hasattr(sub, "eqns") or hasattr(sub, "jaxpr")
     ]
     if name == "cond":
-        return max(inner, default=0)
-    return parameters.get("length", 1) * sum(inner) if name == "scan" else sum(inner)
+        return max(inner, key=Counter.total, default=Counter())
+    turns = parameters.get("length", 1) if name == "scan" else 1
+    every = sum(inner, Counter())
+    return Counter({kind: turns * flops for kind, flops in every.items()})
+
+
+def _precision(equation) -> str:
+    if equation.invars[0].aval.dtype.itemsize <= 2:
+        return "bfloat16"
+    highest = equation.params["precision"] == (jax.lax.Precision.HIGHEST,) * 2
+    return "highest" if highest else "float32"
 
 
 def parameter_table(params: Tree, flops: dict[str, int]) -> str:

@@ -8,7 +8,7 @@ import pytest
 from beit_jax.heads.tokens import TokenHead
 from beit_jax.models.features import Features, Stage
 from beit_jax.models.vit import VARIANTS, Encoder
-from beit_jax.run.summary import count_flops, parameter_table
+from beit_jax.run.summary import count_flops, flops_by_precision, parameter_table
 
 
 def shape(*sizes):
@@ -65,6 +65,19 @@ def test_compiled_and_rematerialised_functions_count_inside():
 
     assert count_flops(jax.jit(product), shape(4, 4)) == 2 * 4**3
     assert count_flops(jax.checkpoint(product), shape(4, 4)) == 2 * 4**3
+
+
+def test_operations_are_told_by_their_precision():
+    def products(x, y):
+        exact = jnp.matmul(x, y, precision="highest")
+        short = jnp.matmul(
+            x.astype(jnp.bfloat16), y.astype(jnp.bfloat16), preferred_element_type=float
+        )
+        return jax.lax.scan(lambda z, _: (z @ y, None), exact + short, None, length=3)
+
+    flops = flops_by_precision(jax.make_jaxpr(products)(shape(4, 4), shape(4, 4)).jaxpr)
+    once = 2 * 4**3
+    assert flops == {"highest": once, "bfloat16": once, "float32": 3 * once}
 
 
 def test_a_gradient_costs_two_more_products():

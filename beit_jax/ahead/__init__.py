@@ -1,0 +1,1 @@
+"""What a compiled step would cost on hardware that is not here."""
