@@ -157,7 +157,8 @@ class Attention(nn.Module):
 
         qkv = product("nd,dsak->nsak", x.reshape(-1, dim), kernel, self.dtype)
         qkv = qkv.reshape(batch, tokens, 3, *head)
-        query, key, value = (qkv[:, :, i] for i in range(3))
+        # Of slices the gradient would be a sum of padded ones.
+        query, key, value = (x.squeeze(2) for x in jnp.split(qkv, 3, axis=2))
         query = (query + q_bias) * head[1] ** -0.5
         logits = product("bqak,bsak->baqs", query, key, self.dtype)
         logits = logits if bias is None else logits + bias
