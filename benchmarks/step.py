@@ -134,12 +134,16 @@ def sweep(models: list[str], steps: int) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def blocks(given: str) -> int | str:
+    return given if given == "auto" else int(given)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=MODELS, default="tiny")
     parser.add_argument("--batch", type=int, default=0)
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--unroll", type=int, default=1)
+    parser.add_argument("--unroll", type=blocks, default="auto")
     parser.add_argument("--remat", choices=REMAT, default="none")
     parser.add_argument("--tokenizer", choices=TOKENIZERS, default="vqvae")
     parser.add_argument("--steps", type=int, default=5)

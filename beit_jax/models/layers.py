@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from beit_jax.models import positions
+from beit_jax.models import lean, positions
 from beit_jax.models.patches import check_sides
 from beit_jax.models.positions import Grid
 from beit_jax.models.products import product
@@ -157,11 +157,12 @@ class Attention(nn.Module):
 
         qkv = product("nd,dsak->nsak", x.reshape(-1, dim), kernel, self.dtype)
         qkv = qkv.reshape(batch, tokens, 3, *head)
-        query, key, value = (qkv[:, :, i] for i in range(3))
+        # Of slices the gradient would be a sum of padded ones.
+        query, key, value = (x.squeeze(2) for x in jnp.split(qkv, 3, axis=2))
         query = (query + q_bias) * head[1] ** -0.5
         logits = product("bqak,bsak->baqs", query, key, self.dtype)
-        weights = jax.nn.softmax(logits if bias is None else logits + bias)
-        x = product("baqs,bsak->bqak", weights, value + v_bias, self.dtype)
+        logits = logits if bias is None else logits + bias
+        x, weights = lean.attend(logits, value + v_bias, self.dtype)
         axes, spec = ("heads", None, "embed"), "nak,akd->nd"
         proj = Linear(dim, axes, self.dtype, spec, self.kernel_init, name="proj")
         return proj(x, init_scale), weights
@@ -180,7 +181,7 @@ class Mlp(nn.Module):
         wide, narrow = ("embed", "mlp"), ("mlp", "embed")
         form = {"dtype": self.dtype, "kernel_init": self.kernel_init}
         y = Linear(self.hidden, wide, name="fc1", **form)(x)
-        y = 0.5 * y * (1 + jax.lax.erf(y * 0.5**0.5))  # jax.nn.gelu's erfc is slower
+        y = lean.gelu(y, self.dtype)
         return Linear(x.shape[-1], narrow, name="fc2", **form)(y, init_scale)
 
 
@@ -192,13 +193,18 @@ class DropPath(nn.Module):
         """(B, ...) -> (B, ...); draws from the rng collection "drop_path"."""
         shape = (x.shape[0],) + (1,) * (x.ndim - 1)
         kept = jax.random.bernoulli(self.make_rng("drop_path"), 1 - rate, shape)
-        return jnp.where(kept, x / (1 - rate), 0)
+        # The gradient keeps a number an example; of a `where` it would one a feature.
+        return x / jnp.where(kept, 1 - rate, jnp.inf)
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation over the last dimension."""
+    """Layer normalisation over the last dimension.
+
+    `dtype` is that of what is kept for its gradient.
+    """
 
     eps: float = 1e-6
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -207,9 +213,7 @@ class LayerNorm(nn.Module):
         ones = nn.initializers.ones
         scale = self.param("scale", partitioned(ones, "embed"), x.shape[-1:])
         bias = self.param("bias", partitioned(zeros, "embed"), x.shape[-1:])
-        x = x - x.mean(-1, keepdims=True)
-        x = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps)
-        return x * scale + bias
+        return lean.layer_norm(x, scale, bias, self.eps, self.dtype)
 
 
 class Block(nn.Module):
@@ -251,10 +255,10 @@ class Block(nn.Module):
         mlp = Mlp(int(x.shape[-1] * self.mlp_ratio), name="mlp", **form)
 
         x = constrain(x, "batch", None, None)
-        y = LayerNorm(self.norm_eps, name="norm1")(x)
+        y = LayerNorm(self.norm_eps, self.dtype, name="norm1")(x)
         y, weights = attention(y, bias, init_scale)
         x = x + self._scale_and_drop(y, "gamma_1", rate)
-        y = LayerNorm(self.norm_eps, name="norm2")(x)
+        y = LayerNorm(self.norm_eps, self.dtype, name="norm2")(x)
         x = x + self._scale_and_drop(mlp(y, init_scale), "gamma_2", rate)
         asked = weights[:, :, np.array(self.attends)] if self.attends else None
         return x, (x if self.tapped else None, asked)
@@ -262,5 +266,5 @@ class Block(nn.Module):
     def _scale_and_drop(self, x: Array, name: str, rate: Array) -> Array:
         if self.layer_scale:
             init = partitioned(nn.initializers.constant(self.layer_scale), "embed")
-            x = x * self.param(name, init, x.shape[-1:])
+            x = lean.scale(x, self.param(name, init, x.shape[-1:]), self.dtype)
         return DropPath()(x, rate) if self.drops else x

@@ -27,7 +27,10 @@ def _product_forward(spec, x, y, dtype):
     return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32), (x, y)
 
 
-def _product_backward(spec, dtype, operands, gradient):
+def product_gradients(
+    spec: str, dtype: jnp.dtype, operands: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    """float32 gradients of a `product` by its operands, given those in `dtype`."""
     x, y = operands
     gradient = gradient.astype(dtype)
     left, right, out = spec.replace("->", ",").split(",")
@@ -80,4 +83,4 @@ def _matrix_gradients(x: Array, y: Array, gradient: Array) -> tuple[Array, Array
     return row_major(dx).reshape(x.shape), row_major(dy).reshape(y.shape)
 
 
-product.defvjp(_product_forward, _product_backward)
+product.defvjp(_product_forward, product_gradients)

@@ -37,6 +37,7 @@ REMAT = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,  # but the block's input
 }
+FEW = 6  # blocks that unroll="auto" writes out
 # Settings that are one word of these.
 CHOICES = {
     "abs_pos_embed": ("none", "learned", "sincos"),
@@ -93,7 +94,8 @@ class Encoder(nn.Module):
         "finetune" not, with PyTorch's own start of the patch embedding.
       remat: what the backward pass computes again of each block, to save memory:
         nothing ("none"), all but its products with weights ("dots"), all ("full").
-      unroll: blocks per iteration of the loop over blocks; more compile slower.
+      unroll: blocks per iteration of the loop over blocks; more compile slower. "auto":
+        see `unrolled`.
     """
 
     grid: Grid
@@ -115,7 +117,7 @@ class Encoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
     init_as: str = "pretrain"
     remat: str = "none"
-    unroll: Length = 1
+    unroll: Length | str = "auto"
 
     @nn.compact
     def __call__(
@@ -240,7 +242,7 @@ class Encoder(nn.Module):
             split_rngs={"params": True, "drop_path": True},
             in_axes=(0, nn.broadcast),
             length=self.depth,
-            unroll=self.unroll,
+            unroll=self.unrolled(),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
         return stack(
@@ -259,6 +261,17 @@ class Encoder(nn.Module):
             name="blocks",
         )
 
+    def unrolled(self) -> int:
+        """Blocks per iteration of the loop: `unroll`, or what measures best.
+
+        A loop fills with zeros, and copies, what it keeps for the backward pass. Few
+        blocks are written out instead: faster, for seconds of compiling. With `remat`
+        they are not, for without a loop XLA keeps what it should compute again.
+        """
+        if self.unroll != "auto":
+            return self.unroll
+        return self.depth if self.depth <= FEW and self.remat == "none" else 1
+
     def _layers(self) -> tuple[Array, Array]:
         """(L,) numbers of the blocks from 1, and (L,) drop-path rates."""
         rates = jnp.linspace(0.0, self.drop_path, self.depth)
@@ -272,6 +285,8 @@ class Encoder(nn.Module):
                 f"depth={self.depth} must be at least 1, drop_path={self.drop_path} in "
                 "0 .. 1 without 1"
             )
+        if isinstance(self.unroll, str) and self.unroll != "auto":
+            raise ValueError(f"unroll={self.unroll!r} is neither 'auto' nor a number")
         for name, choices in CHOICES.items():
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"{name}={value!r} is none of {choices}")

@@ -43,16 +43,27 @@ def gradients(**settings):
 def test_loop_settings_change_no_number(settings):
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4),
-        gradients(),
+        gradients(unroll=1),
         gradients(**settings),
     )
 
 
-@pytest.mark.parametrize("unroll", [1, 2])
-def test_an_iteration_of_the_loop_has_so_many_blocks(unroll):
-    model, params = make(depth=4, unroll=unroll)
-    program = str(jax.make_jaxpr(model.apply)({"params": params}, IMAGE))
-    assert re.findall(r"unroll=(\d+)", program) == [str(unroll)]
+@pytest.mark.parametrize(
+    "settings, blocks",
+    [
+        ({"depth": 4, "unroll": 1}, 1),
+        ({"depth": 4, "unroll": 2}, 2),
+        ({"depth": 4}, 4),
+        ({"depth": 4, "remat": "dots"}, 1),
+        ({"depth": 7}, 1),
+    ],
+    ids=str,
+)
+def test_an_iteration_of_the_loop_has_so_many_blocks(settings, blocks):
+    """By itself the whole depth of a shallow network, where nothing is done twice."""
+    model = Encoder(**SMALL | settings)
+    program = str(jax.make_jaxpr(model.init)(jax.random.key(0), IMAGE))
+    assert re.findall(r"unroll=(\d+)", program) == [str(blocks)]
 
 
 def products(model, params) -> int:
@@ -181,6 +192,7 @@ def test_bfloat16_stays_near_float32():
         ({"abs_pos_embed": "rope"}, (4, 8, 12, 3), None, "'rope' .*'sincos'"),
         ({"init_as": "zeros"}, (4, 8, 12, 3), None, "init_as='zeros' is none of"),
         ({"remat": "all"}, (4, 8, 12, 3), None, "'all' .*'none', 'dots', 'full'"),
+        ({"unroll": "all"}, (4, 8, 12, 3), None, "'all' is neither 'auto' nor"),
     ],
 )
 def test_misfits_are_refused_in_words(settings, image, mask, message):
