@@ -7,9 +7,9 @@ import os
 import pathlib
 import re
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -23,7 +23,6 @@ STORAGE = 74  # a path that cannot be written or read, or a full disk
 NUMERIC = 70  # a loss or gradients that are not finite
 
 
-_FULL = os.strerror(errno.ENOSPC)
 _ROOM = "; make room, and the same command goes on from the last step that was saved"
 _WAYS_OUT = {
     errno.ENOSPC: _ROOM,
@@ -31,6 +30,10 @@ _WAYS_OUT = {
     errno.EROFS: "; name a folder that can be written",
     errno.EACCES: "; name a folder that can be written",
 }
+
+
+# How TensorStore tells it, whose errors are of other kinds.
+_OS_ERROR = re.compile(r"(?i)\bos_error_code='(\d+)|\bos error (\d+)")
 
 
 class _Unread(Exception):
@@ -156,8 +159,20 @@ def run(function: Callable[..., None], arguments: tuple[str, ...] = ()) -> None:
             hosts.join(flags.FLAGS)
             function(flags.FLAGS, *argv[1:])
 
-    with _sentences():  # of a config, which is read with the flags
-        app.run(main)
+    try:
+        with _sentences():  # of a config, which is read with the flags
+            app.run(main)
+    except SystemExit as end:
+        if end.code == STORAGE:
+            _leave(STORAGE)
+        raise
+
+
+def _leave(code: int) -> NoReturn:
+    """Without the threads of libraries, which may wait for a disk for minutes."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager
@@ -169,8 +184,6 @@ def _sentences() -> Iterator[None]:
         if not (told := _told(cause)):
             raise
         print(f"error: {told[0]}", file=sys.stderr)
-        if told[1] == STORAGE:  # threads that save have nothing to add to it
-            threading.excepthook = lambda _: None
         sys.exit(told[1])
 
 
@@ -183,8 +196,9 @@ def _told(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, OSError) and error.errno is not None:
         where = f"{error.filename}: " if error.filename is not None else ""
         return f"{where}{error.strerror}{_WAYS_OUT.get(error.errno, '')}", STORAGE
-    if _FULL in str(error):  # TensorStore tells it by an error of its own
-        return f"{_FULL}{_ROOM}", STORAGE
+    if os_error := re.search(_OS_ERROR, str(error)):
+        number = int(os_error[1] or os_error[2])
+        return f"{os.strerror(number)}{_WAYS_OUT.get(number, '')}", STORAGE
     return None
 
 

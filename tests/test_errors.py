@@ -7,7 +7,6 @@ import re
 import runpy
 import shutil
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -76,8 +75,8 @@ def world(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(autouse=True)
-def threads_may_speak_again(monkeypatch):
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+def this_process_goes_on(monkeypatch):
+    monkeypatch.setattr(command, "_leave", sys.exit)
 
 
 def run(module: str, *arguments: str) -> int:
@@ -98,11 +97,19 @@ def run(module: str, *arguments: str) -> int:
 
 
 @pytest.mark.parametrize("kind", [OSError, ValueError, RuntimeError])
-def test_a_full_disk_is_told_by_whatever_error(kind, capsys):
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("write failed [OS error 28]", "No space left on device; make room"),
+        ("write failed [os_error_code='28']", "No space left on device; make room"),
+        ("no folder [os_error_code='13']", "Permission denied; name a folder that can"),
+    ],
+)
+def test_what_a_disk_says_is_told_by_whatever_error(kind, text, words, capsys):
     with pytest.raises(SystemExit) as ended, command._sentences():
-        raise kind("write failed: No space left on device [OS error 28]")
+        raise kind(text)
     assert ended.value.code == 74
-    assert "error: No space left on device; make room" in capsys.readouterr().err
+    assert f"error: {words}" in capsys.readouterr().err
 
 
 def files(root: pathlib.Path) -> set[pathlib.Path]:

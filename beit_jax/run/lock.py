@@ -42,7 +42,8 @@ class Lock:
 
     def release(self) -> None:
         if self._file and _is(self._file, self._workdir / NAME):  # nobody else's
-            (self._workdir / NAME).unlink()
+            with contextlib.suppress(OSError):  # it holds nobody up, and a run may end
+                (self._workdir / NAME).unlink()  # of an error that matters more
 
 
 @contextlib.contextmanager
