@@ -1,17 +1,18 @@
 """What a command sets for its process before JAX computes anything."""
 
 import hashlib
-import os
 import pathlib
 import platform
 
 import jax
 
+from beit_jax import cache
+
 _CACHE_BYTES = 4 * 2**30  # what was not used for longest goes first
 
 
 def keep_compiled() -> None:
-    """Lets the next start find what this one compiles, below ~/.cache/beit_jax.
+    """Lets the next start find what this one compiles, below `cache.folder`.
 
     A setting of JAX's for it, or JAX_ENABLE_COMPILATION_CACHE=0, stays as it is; where
     no folder can be made, nothing is kept.
@@ -21,8 +22,7 @@ def keep_compiled() -> None:
         or not jax.config.jax_enable_compilation_cache
     ):
         return
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = pathlib.Path(home).expanduser() / "beit_jax" / f"xla-{_machine()}"
+    folder = cache.folder() / f"xla-{_machine()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".lockfile").touch()  # of JAX's, and whether we may write

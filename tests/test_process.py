@@ -7,7 +7,7 @@ from beit_jax import process
 
 
 @pytest.fixture
-def cache(monkeypatch):
+def kept():
     """Sets JAX's folder for compiled programs; that of all tests comes back."""
     names = ("dir", "max_size")
     names = [f"jax_compilation_cache_{name}" for name in names]
@@ -19,28 +19,28 @@ def cache(monkeypatch):
 
 
 def test_what_is_compiled_is_kept_for_machines_of_this_kind(
-    cache, tmp_path, monkeypatch
+    kept, tmp_path, monkeypatch
 ):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    cache(None)
+    monkeypatch.setenv("BEIT_JAX_CACHE", str(tmp_path))
+    kept(None)
     process.keep_compiled()
-    (folder,) = (tmp_path / "beit_jax").iterdir()
+    (folder,) = tmp_path.iterdir()
     assert jax.config.jax_compilation_cache_dir == str(folder)
     assert jax.config.jax_compilation_cache_max_size == process._CACHE_BYTES
     assert folder.name == f"xla-{process._machine()}"
 
 
-def test_another_folder_of_the_users_stays(cache, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    cache(str(tmp_path / "mine"))
+def test_another_folder_of_the_users_stays(kept, tmp_path, monkeypatch):
+    monkeypatch.setenv("BEIT_JAX_CACHE", str(tmp_path))
+    kept(str(tmp_path / "mine"))
     process.keep_compiled()
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
-    assert not (tmp_path / "beit_jax").exists()
+    assert not list(tmp_path.iterdir())
 
 
-def test_where_no_folder_can_be_made_nothing_is_kept(cache, tmp_path, monkeypatch):
+def test_where_no_folder_can_be_made_nothing_is_kept(kept, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    cache(None)
+    monkeypatch.setenv("BEIT_JAX_CACHE", str(tmp_path / "file"))
+    kept(None)
     process.keep_compiled()
     assert jax.config.jax_compilation_cache_dir is None

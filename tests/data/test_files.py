@@ -7,7 +7,8 @@ import zipfile
 
 import pytest
 
-from beit_jax.data.sources import archives, index_cache
+from beit_jax import cache
+from beit_jax.data.sources import archives
 from beit_jax.data.sources.base import BadExample
 from beit_jax.data.sources.files import KINDS, open_files
 from tests.data.trees import make_tree, pack, pack_bytes
@@ -250,6 +251,6 @@ def test_a_small_tar_leaves_nothing_in_the_cache_folder(tree, monkeypatch):
 def test_the_cache_folder_follows_the_environment(monkeypatch):
     monkeypatch.delenv("BEIT_JAX_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert str(index_cache._folder()) == "/somewhere/beit_jax"
+    assert str(cache.folder()) == "/somewhere/beit_jax"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert str(index_cache._folder()).endswith("/.cache/beit_jax")
+    assert str(cache.folder()).endswith("/.cache/beit_jax")

@@ -20,6 +20,7 @@ import numpy as np
 
 from beit_jax.data.sources.base import BadExample, DataError
 from beit_jax.data.sources.index_cache import cached
+from beit_jax.data.sources.names import Names
 from beit_jax.data.sources.paths import inside, is_hidden
 
 MEMORY_LIMIT = 4 * 2**30  # bytes of wanted files that a .tar.gz may unpack to
@@ -42,22 +43,21 @@ class Tar:
         self._unchanged = _Unchanged(path, self._file.fileno())
         index = cached("tar", [str(path)], lambda: _tar_index(path))
         names = index["names"].tobytes().decode("utf-8", "surrogateescape").split("\0")
-        self._places = {
-            name: place
-            for name, *place in zip(
-                names, index["offset"].tolist(), index["size"].tolist(), strict=False
-            )
-            if wanted(name)
-        }
+        places = zip(names, range(len(index["offset"])), strict=False)
+        last = {name: place for name, place in places if wanted(name)}
+        self._names = Names(sorted(last))
+        order = np.array([last[name] for name in self._names], np.int64)
+        self._offsets, self._sizes = index["offset"][order], index["size"][order]
 
     def names(self) -> list[str]:
-        return sorted(self._places)
+        return list(self._names)
 
     def missing(self, names: Iterable[str]) -> list[str]:
-        return [name for name in names if name not in self._places]
+        return [name for name in names if self._names.find(name) < 0]
 
     def read(self, name: str) -> bytes:
-        offset, size = self._places[name]
+        place = self._names.find(name)
+        offset, size = int(self._offsets[place]), int(self._sizes[place])
         self._unchanged.check()
         try:
             data = os.pread(self._file.fileno(), size, offset)

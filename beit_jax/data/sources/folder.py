@@ -2,11 +2,13 @@
 
 import os
 import posixpath
+from collections.abc import Iterable
 
 import numpy as np
 
 from beit_jax.data.sources.base import Info, Record, Source, check_unique, digest
 from beit_jax.data.sources.files import open_files
+from beit_jax.data.sources.names import Names
 from beit_jax.data.sources.subset import Subset
 from beit_jax.data.sources.suffixes import SUFFIXES, Choice
 from beit_jax.ranges import Count, SubsetSeed
@@ -66,17 +68,17 @@ class Folder(Source):
             class_names,
         )
         below = len(_common_folder(names))  # the same data elsewhere is the same
-        self._names = [names[i] for i in chosen]
-        self._labels = labels[chosen].tolist()
+        self._names = Names(names[i] for i in chosen.tolist())
+        self._labels = labels[chosen]
         self.info = Info(
             posixpath.basename(self._root),
             len(chosen),
             class_names,
-            digest((name[below:] for name in self._names), labels[chosen]),
+            digest((name[below:] for name in self._names), self._labels),
         )
 
     def read(self, index: int) -> Record:
-        return Record(self._files.read(self._names[index]), self._labels[index])
+        return Record(self._files.read(self._names[index]), int(self._labels[index]))
 
     def describe(self, index: int) -> str:
         return f"{self._root}/{self._names[index]}"
@@ -90,8 +92,8 @@ def _classes(
     Args:
       class_names: as given, or () for all folders, sorted.
     """
-    folders = [posixpath.dirname(name) for name in names]
-    if len(set(folders)) == 1 and not class_names:
+    codes, folders = _numbered(map(posixpath.dirname, names))
+    if len(folders) == 1 and not class_names:
         return np.zeros(len(names), np.int32), ()
     if set(folders) == {""}:
         raise ValueError(
@@ -100,9 +102,10 @@ def _classes(
             "them into folders called so, or list them with labels"
         )
     if "" in folders:
+        beside = names[int(np.argmax(codes == folders.index("")))]
         raise ValueError(
             f"images at {root} lie both beside and inside class folders; move "
-            f"{names[folders.index('')]!r} into one"
+            f"{beside!r} into one"
         )
     class_of = [posixpath.basename(folder) for folder in folders]
     class_names = class_names or tuple(sorted(set(class_of)))
@@ -114,8 +117,14 @@ def _classes(
             f"{', '.join(unknown[:12])}{', …' * (len(unknown) > 12)}"
         )
     check_unique(class_names, set(class_of))
-    labels = np.array([label_of[name] for name in class_of], np.int32)
-    return labels, class_names
+    return np.array([label_of[name] for name in class_of], np.int32)[codes], class_names
+
+
+def _numbered(words: Iterable[str]) -> tuple[np.ndarray, list[str]]:
+    """The words that there are, and of each word which of them it is."""
+    known: dict[str, int] = {}
+    codes = (known.setdefault(word, len(known)) for word in words)
+    return np.fromiter(codes, np.int32), list(known)
 
 
 def _common_folder(names: list[str]) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from beit_jax import cache
+
 Arrays = Mapping[str, np.ndarray]
 
 _WORTH_BYTES = 100_000  # some 2,000 files: less is soon found again
@@ -19,8 +21,7 @@ _STAMP = "stamp"
 def cached(kind: str, paths: Sequence[str], make: Callable[[], Arrays]) -> Arrays:
     """`make()`, or what it returned before if the files are still the same.
 
-    Files count as the same by absolute path, size and time of change. What is kept lies
-    in $BEIT_JAX_CACHE, else in beit_jax below $XDG_CACHE_HOME or ~/.cache. When it
+    Files count as the same by absolute path, size and time of change. When what is kept
     cannot be read it is made again, and when it cannot be written we do without.
 
     Args:
@@ -31,7 +32,7 @@ def cached(kind: str, paths: Sequence[str], make: Callable[[], Arrays]) -> Array
     paths = [os.path.abspath(path) for path in paths]
     stamp = np.array([_stamp(path) for path in paths], np.int64)
     name = hashlib.sha256("\0".join([kind, *paths]).encode(errors="surrogateescape"))
-    file = _folder() / f"{kind}-{name.hexdigest()[:32]}.npz"
+    file = cache.folder() / f"{kind}-{name.hexdigest()[:32]}.npz"
     known = _load(file)
     if known is not None and np.array_equal(known.pop(_STAMP, None), stamp):
         return known
@@ -44,14 +45,6 @@ def cached(kind: str, paths: Sequence[str], make: Callable[[], Arrays]) -> Array
 def _stamp(path: str) -> tuple[int, int]:
     stat = os.stat(path)
     return stat.st_size, stat.st_mtime_ns
-
-
-def _folder() -> pathlib.Path:
-    ours = os.environ.get("BEIT_JAX_CACHE")
-    if ours:
-        return pathlib.Path(ours).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return pathlib.Path(home).expanduser() / "beit_jax"
 
 
 def _load(file: pathlib.Path) -> dict[str, np.ndarray] | None:
