@@ -94,9 +94,9 @@ def one(disk: pathlib.Path, what: str, point: int) -> str:
     lost = [str(step) for step in before if step.exists() and hashes.fault(step)]
     again = subprocess.run(command(workdir), capture_output=True, text=True)
     shutil.rmtree(workdir)
-    # Threads of libraries may have had their say before.
+    # Threads of libraries may have had their say before, with no end of line.
     last = told.strip().splitlines()[-1]
-    if begun.returncode != STORAGE or not last.startswith("error: "):
+    if begun.returncode != STORAGE or "error: " not in last:
         return f"exit code {begun.returncode}: {told[-600:]}"
     if lost:
         return f"damaged: {lost}"
