@@ -18,6 +18,7 @@ from unittest import mock
 
 import numpy as np
 
+from beit_jax import process
 from beit_jax.data import pipeline
 from beit_jax.run.writer import history
 from beit_jax.train import train
@@ -63,9 +64,12 @@ def one(steps: int, at: int, allowed: int) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=50)
-    steps = parser.parse_args().steps
-    wrong = 0
-    for allowed, what in ((1, "left out and counted"), (0, "the run ends")):
+    parser.add_argument("--allowed", default="1,0", help="optim.max_left_out")
+    options = parser.parse_args()
+    steps, wrong = options.steps, 0
+    process.keep_compiled()
+    for allowed in map(int, options.allowed.split(",")):
+        what = "left out and counted" if allowed else "the run ends"
         begun = time.perf_counter()
         good = sum(one(steps, at, allowed) for at in range(1, steps + 1))
         wrong += steps - good
