@@ -60,14 +60,17 @@ def permit(disk: pathlib.Path, mode: int) -> None:
         os.chmod(folder, mode)
 
 
+def bring_back(disk: pathlib.Path) -> None:
+    # A save that had begun has made the folder anew, before the next step noticed.
+    shutil.rmtree(disk / "run", ignore_errors=True)
+    (disk / "away").rename(disk / "run")
+
+
 # What happens to the run in DIR/run, and how it is mended.
 FAULTS = {
     "full": (lambda disk: fill(disk / "rest"), lambda disk: (disk / "rest").unlink()),
     "read-only": (lambda disk: permit(disk, 0o555), lambda disk: permit(disk, 0o777)),
-    "gone": (
-        lambda disk: (disk / "run").rename(disk / "away"),
-        lambda disk: (disk / "away").rename(disk / "run"),
-    ),
+    "gone": (lambda disk: (disk / "run").rename(disk / "away"), bring_back),
 }
 
 
