@@ -21,7 +21,7 @@ setup(
     install_requires=[
         "absl-py>=2.1,<3",
         "chex>=0.1.90,<0.2",
-        "filelock>=3.12",  # JAX bounds the cache of compiled programs with it
+        "filelock>=3.12,<5",  # JAX bounds the cache of compiled programs with it
         "flax>=0.12,<0.13",
         "google-crc32c>=1.5,<2",  # checksums of TFRecord and safetensors files
         "jax>=0.10,<0.12",

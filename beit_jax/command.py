@@ -16,6 +16,7 @@ from ml_collections import ConfigDict, config_flags
 
 from beit_jax import config as config_lib
 from beit_jax import hosts, process
+from beit_jax.text import one_line
 
 PREEMPTED = 75  # stopped by a signal after a save; the same command goes on
 UNUSABLE = 78  # a config, a checkpoint or data that cannot be used
@@ -198,7 +199,8 @@ def _told(error: BaseException) -> tuple[str, int] | None:
         return f"{where}{error.strerror}{_WAYS_OUT.get(error.errno, '')}", STORAGE
     if os_error := re.search(_OS_ERROR, str(error)):
         number = int(os_error[1] or os_error[2])
-        return f"{os.strerror(number)}{_WAYS_OUT.get(number, '')}", STORAGE
+        way_out = _WAYS_OUT.get(number, "")
+        return f"{one_line(str(error))}: {os.strerror(number)}{way_out}", STORAGE
     return None
 
 

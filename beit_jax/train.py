@@ -97,6 +97,7 @@ def _train(
             reports.warn(doubts, first)
             meter.speed(first, config.data.batch_size)
             clock.lap("start")
+            writer.scalars(first, clock.told())
             seen = reports.measure(state, frozen, late, first)
             reports.draw(state, frozen, seen, first)
             clock.lap("evaluation")
@@ -122,7 +123,6 @@ def _train(
                 if saving or each(plan.log, step):
                     reports.training(step)
                     clock.lap("step")
-                    writer.scalars(step, clock.told())
                 seen = reports.measure(state, frozen, measuring, step)
                 if len(seen) < len(measuring):  # the rest is owed by the next start
                     ending, saving, done, best = True, True, False, False
@@ -136,6 +136,8 @@ def _train(
                 # After the save: what cannot be drawn loses no step.
                 reports.draw(state, frozen, seen, step)
                 clock.lap("evaluation")
+                if saving or each(plan.log, step):
+                    writer.scalars(step, clock.told())
                 if ending:
                     break
             run.wait()

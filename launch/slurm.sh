@@ -14,7 +14,9 @@
 #SBATCH --signal=TERM@120
 set -u
 trap '' TERM # for the processes alone
-srun --kill-on-bad-exit=0 "${PYTHON:-.venv/bin/python}" -m beit_jax.train --multihost "$@"
+# srun does not take over the number of cores by itself.
+srun --kill-on-bad-exit=0 --cpus-per-task="${SLURM_CPUS_PER_TASK:-12}" \
+  "${PYTHON:-.venv/bin/python}" -m beit_jax.train --multihost "$@"
 code=$?
 if ((code == 75)); then
   scontrol requeue "$SLURM_JOB_ID"

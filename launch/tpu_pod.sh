@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A run on all hosts of a Cloud TPU slice, started anew where it is preempted:
+# A run on all hosts of a Cloud TPU slice, started anew when a signal has stopped it:
 #   TPU_NAME=N ZONE=Z ./launch/tpu_pod.sh --config C --workdir /mnt/shared/W
 # Copies what is committed here to ~/beit_jax of each host, installs it there, and runs
-# it until it ends. The work directory must be one that all hosts see: an NFS, or a
+# it until it ends; where the slice itself is taken away, give the same command again. The work directory must be one that all hosts see: an NFS, or a
 # bucket that is mounted on each (gcsfuse).
 set -euo pipefail
 : "${TPU_NAME:?the name of the slice}" "${ZONE:?the zone of the slice}"

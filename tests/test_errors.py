@@ -109,7 +109,7 @@ def test_what_a_disk_says_is_told_by_whatever_error(kind, text, words, capsys):
     with pytest.raises(SystemExit) as ended, command._sentences():
         raise kind(text)
     assert ended.value.code == 74
-    assert f"error: {words}" in capsys.readouterr().err
+    assert f"error: {text}: {words}" in capsys.readouterr().err
 
 
 def files(root: pathlib.Path) -> set[pathlib.Path]:

@@ -158,7 +158,7 @@ class Attention(nn.Module):
         qkv = product("nd,dsak->nsak", x.reshape(-1, dim), kernel, self.dtype)
         qkv = qkv.reshape(batch, tokens, 3, *head)
         # Of slices the gradient would be a sum of padded ones.
-        query, key, value = (x.squeeze(2) for x in jnp.split(qkv, 3, axis=2))
+        query, key, value = (part.squeeze(2) for part in jnp.split(qkv, 3, axis=2))
         query = (query + q_bias) * head[1] ** -0.5
         logits = product("bqak,bsak->baqs", query, key, self.dtype)
         logits = logits if bias is None else logits + bias
@@ -194,6 +194,7 @@ class DropPath(nn.Module):
         shape = (x.shape[0],) + (1,) * (x.ndim - 1)
         kept = jax.random.bernoulli(self.make_rng("drop_path"), 1 - rate, shape)
         # The gradient keeps a number an example; of a `where` it would one a feature.
+        # What is not finite stays so where it is dropped: such a step is not taken.
         return x / jnp.where(kept, 1 - rate, jnp.inf)
 
 

@@ -1,7 +1,8 @@
-"""Functions whose gradients keep one array of `dtype` of what they compute.
+"""Functions whose gradients keep little of what they compute, in `dtype`.
 
-Autodiff would keep two to four, in float32, and a training step is bound by the memory
-that it writes and reads. Values are those of the plain formulas, to the last bit.
+One array each, and `attend` the two operands of its product; autodiff would keep two to
+four, in float32, and a training step is bound by the memory that it writes and reads.
+Values are those of the plain formulas, to the last bit. There is no forward mode (jvp).
 """
 
 import functools

@@ -70,6 +70,12 @@ def locked(workdir: pathlib.Path, enabled: bool = True) -> Iterator[Lock]:
             lock = Lock(workdir, file, notes)
             try:
                 yield lock
+            except Exception as error:
+                try:  # a folder that is gone explains whatever else went wrong
+                    lock.check()
+                except OSError as gone:
+                    raise gone from error
+                raise
             finally:
                 lock.release()
     finally:
