@@ -70,11 +70,8 @@ def locked(workdir: pathlib.Path, enabled: bool = True) -> Iterator[Lock]:
             lock = Lock(workdir, file, notes)
             try:
                 yield lock
-            except Exception as error:
-                try:  # a folder that is gone explains whatever else went wrong
-                    lock.check()
-                except OSError as gone:
-                    raise gone from error
+            except Exception:
+                lock.check()  # a folder that is gone explains whatever else went wrong
                 raise
             finally:
                 lock.release()

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from beit_jax import sharding
 from beit_jax.checkpoints import frozen as frozen_lib
+from beit_jax.checkpoints.names import flatten
 from beit_jax.config import Plan
 from beit_jax.data.batches import spec_of
 from beit_jax.run import state as state_lib
@@ -63,11 +64,7 @@ def nbytes(shapes: Tree) -> int:
 
 def places(state: Tree) -> dict[str, list]:
     """Path -> [shape, mesh axes that each dimension is split over] of every array."""
-    leaves = jax.tree_util.tree_leaves_with_path(state)
     return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): [
-            list(leaf.shape),
-            list(leaf.sharding.spec),
-        ]
-        for path, leaf in leaves
+        path: [list(leaf.shape), list(leaf.sharding.spec)]
+        for path, leaf in flatten(state).items()
     }

@@ -97,3 +97,13 @@ def test_a_zip_that_lies_about_a_size_inflates_no_more_than_it_says(tmp_path):
     path.write_bytes(data.replace(size, (100).to_bytes(4, "little")))
     with pytest.raises(BadExample, match="zip/bomb.png: Bad CRC-32"):
         open_files(str(path), everything).read("bomb.png")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_name_that_an_archive_lacks_is_no_other_file(tmp_path, kind):
+    path = pack_bytes({"a.png": b"x", "c.png": b"y"}, tmp_path / f"set{kind}")
+    files = open_files(str(path), everything)
+    assert files.missing(["a.png", "b.png", "d.png"]) == ["b.png", "d.png"]
+    for name in ("b.png", "d.png"):
+        with pytest.raises(KeyError):
+            files.read(name)

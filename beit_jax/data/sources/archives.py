@@ -56,7 +56,8 @@ class Tar:
         return [name for name in names if self._names.find(name) < 0]
 
     def read(self, name: str) -> bytes:
-        place = self._names.find(name)
+        if (place := self._names.find(name)) < 0:
+            raise KeyError(name)
         offset, size = int(self._offsets[place]), int(self._sizes[place])
         self._unchanged.check()
         try:

@@ -3,14 +3,14 @@
 import array
 import bisect
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 _TOGETHER = 4096
 
 
-class Names(Sequence[str]):
+class Names:
     """A list of texts in one text: 8 bytes a name beside its own, a list takes 100."""
 
     def __init__(self, names: Iterable[str]):
