@@ -29,10 +29,13 @@ class Lock:
 
     def __init__(self, workdir: pathlib.Path, file: TextIO | None, notes: list[str]):
         self._workdir, self._file, self.notes = workdir, file, notes
+        # Held open: no other folder gets its number, should it be deleted.
+        self._folder = os.open(workdir, os.O_RDONLY) if file else None
 
     def check(self) -> None:
         """Raises OSError if the work directory is gone, or another one is there."""
-        if self._file and not _is(self._file, self._workdir / NAME):
+        # By the folder: of a lock that cannot be had another run's end takes the file.
+        if self._file and not _same(os.fstat(self._folder), self._workdir):
             raise FileNotFoundError(
                 errno.ENOENT,
                 "the work directory is gone, or another was put in its place; what "
@@ -41,6 +44,7 @@ class Lock:
             )
 
     def release(self) -> None:
+        os.close(self._folder)
         if self._file and _is(self._file, self._workdir / NAME):  # nobody else's
             with contextlib.suppress(OSError):  # it holds nobody up, and a run may end
                 (self._workdir / NAME).unlink()  # of an error that matters more
@@ -110,4 +114,8 @@ def _take(workdir: pathlib.Path) -> tuple[TextIO, list[str]]:
 
 
 def _is(file: TextIO, path: pathlib.Path) -> bool:
-    return path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    return _same(os.fstat(file.fileno()), path)
+
+
+def _same(known: os.stat_result, path: pathlib.Path) -> bool:
+    return path.exists() and os.path.samestat(path.stat(), known)

@@ -1,5 +1,6 @@
 """Two runs never write into one work directory."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -57,6 +58,9 @@ def test_where_there_are_no_locks_a_run_goes_on_with_a_note(tmp_path, monkeypatc
     with locked(tmp_path) as lock:
         (note,) = lock.notes
         assert "cannot be locked (No locks available)" in note
+        with locked(tmp_path):  # nor does the end of the other end this one
+            pass
+        lock.check()
     assert os.listdir(tmp_path) == []
 
 
@@ -69,13 +73,13 @@ def test_one_process_of_many_takes_the_lock(tmp_path):
 def test_a_work_directory_that_goes_away_is_noticed_and_another_run_left_alone(
     tmp_path,
 ):
-    with locked(tmp_path / "run") as lock:
-        lock.check()
-        (tmp_path / "run").rename(tmp_path / "away")
-        with pytest.raises(FileNotFoundError, match="gone, or another was put"):
+    with contextlib.ExitStack() as others:
+        with locked(tmp_path / "run") as lock:
             lock.check()
-        with locked(tmp_path / "run"):  # somebody else's
+            (tmp_path / "run").rename(tmp_path / "away")
+            with pytest.raises(FileNotFoundError, match="gone, or another was put"):
+                lock.check()
+            others.enter_context(locked(tmp_path / "run"))  # somebody else's
             with pytest.raises(FileNotFoundError):
                 lock.check()
-            lock.release()
-            assert os.listdir(tmp_path / "run") == [".lock"]
+        assert os.listdir(tmp_path / "run") == [".lock"]
