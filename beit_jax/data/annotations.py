@@ -87,6 +87,22 @@ def _label(record: Record, wanted: Wanted) -> Arrays:
     return {"label": np.int32(record.label)}
 
 
+def _labels(record: Record, wanted: Wanted) -> Arrays:
+    """1 for each label that an image has, else 0; it may have the one of a class."""
+    several = record.get("labels")
+    if several is None:
+        if record.label is None:
+            raise BadExample("it has no labels, and the task needs them")
+        several = _label(record, wanted)["label"]
+    made = np.zeros(wanted.shapes["labels"], np.float32)
+    made[several] = 1
+    return {"labels": made}
+
+
+def _numbers(record: Record, wanted: Wanted) -> Arrays:
+    return {"numbers": record.get("numbers")}
+
+
 def _frame(record: Record, wanted: Wanted) -> Arrays:
     return {"frame": wanted.frame(wanted.size).numbers}
 
@@ -142,6 +158,14 @@ ANNOTATIONS = {
         ("label",),
         "label, and the task needs one",
         _label,
+        follows=False,
+    ),
+    "labels": Annotation({"labels": np.float32}, (), "", _labels, follows=False),
+    "numbers": Annotation(
+        {"numbers": np.float32},
+        ("numbers",),
+        "numbers, and the task needs them",
+        _numbers,
         follows=False,
     ),
     "labels_2d": Annotation(

@@ -258,7 +258,7 @@ def _check_spec(example_spec: Mapping[str, Any], info: sources.Info) -> None:
                 f"{name!r} of the example spec has dtype {form.dtype}; data "
                 f"makes {np.dtype(want)}"
             )
-    if "label" in example_spec and not info.class_names:
+    if {"label", "labels"} & example_spec.keys() and not info.class_names:
         raise ValueError(
             f"the task needs labels and {info.name} has none; put "
             "the images into class folders, or list them with labels"

@@ -89,8 +89,16 @@ def check_classes(task, *streams) -> None:
     JAX would not notice: a label beyond the last class gives NaN or nothing.
 
     Raises:
-      ValueError: another number of classes, or streams that name them differently.
+      ValueError: another number of classes, or streams that name them differently, or
+        other numbers than those that the task learns.
     """
+    for stream in streams:
+        if task.targets and stream.plan.source.targets != task.targets:
+            raise ValueError(
+                f"config.task.targets={task.targets}, but {stream.info.name} has "
+                f"{stream.plan.source.targets}; give the task and a source of name "
+                "'list' the same targets"
+            )
     infos = [stream.info for stream in streams if task.classes]
     for info in infos:
         names = info.class_names

@@ -1,7 +1,7 @@
 """What the loop knows of a task."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
@@ -49,6 +49,7 @@ class Task(Protocol):
     eval_spec: dict[str, jax.ShapeDtypeStruct]  # the same, of an evaluation's
     headline: tuple[str, ...]  # the metrics that a person watches
     classes: int | None  # labels must be in [0, classes); None: it uses no labels
+    targets: tuple[str, ...]  # names of the numbers that it learns of an image
     frozen: Mapping[str, Network]  # that the step uses and never trains
     network: nn.Module | None  # that it trains; none where it is but a frozen one
     encoder: nn.Module | None  # one of BACKBONES, where there is one
@@ -69,6 +70,14 @@ class Task(Protocol):
 
         () int, or (L, 1, ...) for blocks stacked on axis 0: embeddings 0, block i is
         i + 1, the rest the largest. All 0 where there are no layers.
+        """
+
+    def weigh(self, counts: Callable[[], np.ndarray], examples: int) -> None:
+        """Is told before training what the labels are, for a loss that asks.
+
+        Args:
+          counts: gives how many examples have each label, (C,); may take long.
+          examples: how many there are.
         """
 
     def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
@@ -99,6 +108,7 @@ class Task(Protocol):
         """One of `outputs` of images without labels; encoders.OUTPUTS need no task.
 
         "labels": log_probability (B, C) float32.
+        "numbers": numbers (B, T) float32, in the order of `targets`.
         "tokens": tokens (B, h, w) int32, and perhaps what belongs to them.
         "reconstruction": picture (B, H, W, 3) uint8, columns side by side.
         """
@@ -114,6 +124,7 @@ class Defaults:
     """The parts of a `Task` that most tasks leave empty."""
 
     classes = None
+    targets: tuple[str, ...] = ()
     frozen: Mapping[str, Network] = {}
     network = None
     encoder = None
@@ -129,6 +140,9 @@ class Defaults:
 
     def layers(self, params: Tree) -> Tree:
         return jax.tree.map(lambda _: np.array(0), params)
+
+    def weigh(self, counts: Callable[[], np.ndarray], examples: int) -> None:
+        pass
 
     def pictures(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         return {}

@@ -280,3 +280,44 @@ def test_a_list_of_excel_is_read(tree):
         b"\xef\xbb\xbfimage,label\r\n" + A.encode() + b",0\r\n"
     )
     assert build(tree / "list.csv").info.num_examples == 1
+
+
+def test_an_image_may_have_several_labels_or_none(tree):
+    lines = ["image,label", f"{A},cat | dog", f"{B},", f"{C},dog"]
+    table = build(write(tree / "list.csv", lines), separator="|")
+    rows = ({"image": A, "label": ["cat", "dog"]}, {"image": B, "label": []})
+    same = build(write_jsonl(tree, *rows, {"image": C, "label": ["dog"]}))
+    for source in (table, same):
+        assert source.info.class_names == ("cat", "dog")
+        records = [source.read(i) for i in range(3)]
+        assert [r.get("labels").tolist() for r in records] == [[0, 1], [], [1]]
+        assert records[0].label is None
+        assert source.label_counts().tolist() == [1, 2]
+    assert table.info.digest == same.info.digest
+
+
+def test_columns_may_hold_numbers(tree):
+    path = write(tree / "list.csv", ["image,age,size", f"{A},3,-1.5", f"{B},4e1,0"])
+    source = build(path, targets=("size", "age"))
+    assert source.targets == ("size", "age")
+    assert source.read(1).get("numbers").tolist() == [0, 40]
+
+
+def test_what_is_no_number_is_told_by_its_line(tree):
+    path = write(tree / "list.csv", ["image,age", f"{A},3", f"{B},old", f"{C},nan"])
+    with pytest.raises(
+        ValueError, match="line 3: age 'old' is no finite .*line 4: age"
+    ):
+        build(path, targets=("age",))
+
+
+@pytest.mark.parametrize(
+    "row, digest",
+    [
+        ({"label": 1}, 0xD0E753F2),
+        ({"label": 1, "boxes": [[0, 0, 1, 1]], "classes": [0]}, 0x414780CC),
+    ],
+)
+def test_digests_of_lists_are_those_of_earlier_versions(tree, row, digest):
+    """A checkpoint that was saved on a list goes on with it."""
+    assert build(write_jsonl(tree, {"image": A} | row)).info.digest == digest

@@ -1,6 +1,7 @@
 """What a source of examples is: facts about it, and examples read by index."""
 
 import collections
+import contextlib
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -75,7 +76,8 @@ class Record(NamedTuple):
       classes: (M,) int32, those of the boxes.
       masks: of the boxes' objects, (M, H, W) uint8 or bool, or M encoded images of one
         channel; what is not 0 belongs to the object.
-      more: name -> array or bytes of what else a source stores.
+      more: name -> array or bytes of what else a source stores: of several labels
+        "labels", (K,) int32 in [0, C); of numbers "numbers", (T,) float32.
     """
 
     image: bytes | np.ndarray
@@ -96,10 +98,12 @@ class Source:
 
     Attributes:
       notes: sentences on what was found and left out.
+      targets: names of the numbers in a record's `more["numbers"]`, (T,) float32.
     """
 
     info: Info
     notes: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
 
     def read(self, index: int) -> Record:
         """Example `index` in [0, num_examples). Many threads may read at once.
@@ -112,6 +116,19 @@ class Source:
     def describe(self, index: int) -> str:
         """The example's name in messages: its file, say."""
         raise NotImplementedError
+
+    def label_counts(self) -> np.ndarray:
+        """(C,) int64, how many examples have each label, one or several each.
+
+        Reads all of them, unless a source knows better; bad ones do not count.
+        """
+        counts = np.zeros(len(self.info.class_names), np.int64)
+        for index in range(self.info.num_examples):
+            with contextlib.suppress(BadExample):
+                record = self.read(index)
+                several = record.get("labels")
+                counts[record.label if several is None else several] += 1
+        return counts
 
     def order(self, seed: int, counter: tf.Tensor) -> tf.Tensor:
         """Which examples the training counters show, in graph mode.

@@ -83,6 +83,9 @@ class Folder(Source):
     def describe(self, index: int) -> str:
         return f"{self._root}/{self._names[index]}"
 
+    def label_counts(self) -> np.ndarray:
+        return np.bincount(self._labels, minlength=len(self.info.class_names))
+
 
 def _classes(
     names: list[str], root: str, class_names: tuple[str, ...]

@@ -23,6 +23,24 @@ class Row(NamedTuple):
     boxes: list[list[float]] | None = None
     classes: list[int | str] | None = None
     masks: list[str] | None = None
+    labels: list[int | str] | None = None
+    numbers: list[float] | None = None
+
+
+class Form(NamedTuple):
+    """How a list says what an image has.
+
+    Attributes:
+      separator: between the labels of an image, of which there may be none; "": an
+        image has one label, or in JSON a list of them.
+      targets: columns that hold numbers.
+    """
+
+    separator: str = ""
+    targets: Sequence[str] = ()
+
+
+ONE_LABEL = Form()
 
 
 class Problems:
@@ -45,12 +63,13 @@ class Problems:
         raise ValueError(f"{self.path} cannot be used: {'; '.join(self._first)}{more}")
 
 
-def read(path: str, root: str) -> list[Row]:
+def read(path: str, root: str, form: Form = ONE_LABEL) -> list[Row]:
     """All rows of the list.
 
     Args:
       path: of the list.
       root: of the images; paths in the list must lie below it.
+      form: how lines say what an image has.
 
     Raises:
       ValueError: no such list, not a list, or lines that cannot be used.
@@ -65,7 +84,7 @@ def read(path: str, root: str) -> list[Row]:
         with open(file, encoding="utf-8-sig", newline="") as text:
             for number, fields in lines(text, problems):
                 try:
-                    rows.append(_row(number, fields, root))
+                    rows.append(_row(number, fields, root, form))
                 except ValueError as error:
                     problems.add(number, str(error))
     except (UnicodeDecodeError, csv.Error) as error:
@@ -120,18 +139,21 @@ def _jsonl_lines(
             problems.add(number, f'{fields!r} is no object such as {{"image": ...}}')
 
 
-def _row(line: int, fields: Mapping[str, Any], root: str) -> Row:
+def _row(line: int, fields: Mapping[str, Any], root: str, form: Form) -> Row:
     if fields.get("image") is None:
         raise ValueError("no image")
     boxes = _boxes(fields.get("boxes"))
+    labels = _labels(fields, form.separator)
     return Row(
         line,
         _path("image", fields["image"], root),
-        _label(fields.get("label")),
+        _label(fields.get("label")) if labels is None else None,
         _path("label_map", fields.get("label_map"), root),
         boxes,
         _box_classes(fields.get("classes"), boxes),
         _masks(fields.get("masks"), boxes, root),
+        labels,
+        [_number(name, fields) for name in form.targets] or None,
     )
 
 
@@ -165,6 +187,29 @@ def _label(value: Any) -> int | str | None:
     if value is None or type(value) in (int, str):
         return value
     raise ValueError(f"label {value!r} is neither a class name nor a whole number")
+
+
+def _labels(fields: Mapping[str, Any], separator: str) -> list[int | str] | None:
+    """Several labels; None where an image has one, or nothing is said of it."""
+    value = fields.get("label")
+    if isinstance(value, list):
+        return [_label(label) for label in value if label is not None]
+    if not separator or "label" not in fields:
+        return None
+    parts = value.split(separator) if isinstance(value, str) else [value]
+    parts = [part.strip() if isinstance(part, str) else part for part in parts]
+    return [_label(part) for part in parts if part not in (None, "")]
+
+
+def _number(name: str, fields: Mapping[str, Any]) -> float:
+    value = fields.get(name)
+    try:
+        number = float(value) if type(value) in (int, float, str) else math.nan
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name} {value!r} is no finite number, and is in targets")
+    return number
 
 
 def _boxes(value: Any) -> list[list[float]] | None:
@@ -207,7 +252,7 @@ def _check_complete(rows: Sequence[Row], problems: Problems) -> None:
     """A key on some lines and not on others is a mistake, not a label of 0."""
     has: dict[str, Callable[[Row], bool]] = {
         key: lambda row, key=key: getattr(row, key) is not None
-        for key in ("label", "label_map", "boxes", "classes", "masks")
+        for key in ("label", "label_map", "boxes", "classes", "masks", "labels")
     }
     for key, present in has.items():
         if any(map(present, rows)):

@@ -9,11 +9,12 @@ import numpy as np
 from beit_jax.data.sources import list_rows
 from beit_jax.data.sources.base import Info, Record, Source, check_unique, digest
 from beit_jax.data.sources.files import open_files
-from beit_jax.data.sources.list_rows import Problems, Row
+from beit_jax.data.sources.list_rows import Form, Problems, Row
 from beit_jax.data.sources.subset import Subset
 from beit_jax.ranges import Count, SubsetSeed
 
 _MOST_CLASSES = 1_000_000  # beyond, a label is rather a mistake
+_OLDEST = 5  # fields that a row has always had, without its line
 
 
 class Listing(Source):
@@ -21,7 +22,9 @@ class Listing(Source):
 
     Columns or keys:
       image: path of the image below `root`.
-      label: class name or number. A text that is a class name is that class.
+      label: class name or number. A text that is a class name is that class. Several
+        with the `separator` between them, or in JSON as a list, are labels of their own
+        kind, of which an image may have none.
       label_map: path below `root` of an image that holds a class in each pixel.
       boxes: in JSON, [[top, left, bottom, right], ...] in pixels.
       classes: in JSON, the boxes' class names or numbers.
@@ -42,6 +45,8 @@ class Listing(Source):
         subset_seed: SubsetSeed = 0,
         limit: Count = 0,
         part: str = "",
+        separator: str = "",
+        targets: tuple = (),
     ):
         """Reads the list and checks all that it says.
 
@@ -55,13 +60,16 @@ class Listing(Source):
           limit: keep this many random images in all; 0 = all.
           part: "test" is every tenth line, "train" all others: for data without splits
             of its own. Subsets are drawn within the part.
+          separator: between the labels of an image, "|" say; empty: there is one.
+          targets: columns with a number each, for regression.
 
         Raises:
           ValueError: the list cannot be used; names its first bad lines. A folder's
             files are not looked for here: a missing one shows when it is read.
         """
         self._root = os.path.expanduser(root or os.path.dirname(path) or ".")
-        rows = list_rows.read(path, self._root)
+        self.targets = tuple(map(str, targets))
+        rows = list_rows.read(path, self._root, Form(separator, self.targets))
         problems = Problems(path)
         rows, class_names = _number_classes(
             rows, tuple(map(str, class_names)), problems
@@ -93,15 +101,31 @@ class Listing(Source):
             _array(row.boxes, np.float32, (-1, 4)),
             _array(row.classes, np.int32, (-1,)),
             None if row.masks is None else list(map(self._files.read, row.masks)),
+            _more(row),
         )
+
+    def label_counts(self) -> np.ndarray:
+        given = [label for row in self._rows for label in _own_labels(row)]
+        return np.bincount(given, minlength=len(self.info.class_names))
 
     def describe(self, index: int) -> str:
         return f"{self._root}/{self._rows[index].image}"
 
 
 def _told(row: Row) -> str:
-    """What a row says, without masks as before there were any: digests are kept."""
-    return repr(row[1:] if row.masks is not None else row[1:-1])
+    """What a row says, without fields as before there were any: digests are kept."""
+    told = list(row[1:])
+    while told[-1] is None and len(told) > _OLDEST:
+        told.pop()
+    return repr(tuple(told))
+
+
+def _more(row: Row) -> dict[str, np.ndarray]:
+    more = {
+        "labels": _array(row.labels, np.int32, (-1,)),
+        "numbers": _array(row.numbers, np.float32, (-1,)),
+    }
+    return {name: values for name, values in more.items() if values is not None}
 
 
 def _array(values: list | None, dtype: type, shape: tuple) -> np.ndarray | None:
@@ -148,12 +172,18 @@ def _with_numbers(row: Row, number: Callable[[int | str], int]) -> Row:
         row = row._replace(label=number(row.label))
     if row.classes is not None:
         row = row._replace(classes=[number(label) for label in row.classes])
+    if row.labels is not None:
+        row = row._replace(labels=sorted({number(label) for label in row.labels}))
     return row
 
 
 def _labels_of(row: Row) -> list[int | str]:
-    own = [] if row.label is None else [row.label]
-    return own + (row.classes or [])
+    return _own_labels(row) + (row.classes or [])
+
+
+def _own_labels(row: Row) -> list[int | str]:
+    """Those of the image itself."""
+    return (row.labels or []) if row.label is None else [row.label]
 
 
 def _infer_names(labels: Sequence[int | str]) -> tuple[str, ...]:

@@ -65,6 +65,7 @@ class Mixture(Source):
             digest([f"labels {labels}"], np.array([info.digest for info in infos])),
         )
         self.notes = tuple(note for part in self._parts for note in part.notes)
+        self.targets = _shared_targets(self._parts) if labels else ()
         self._labels = labels
         self._starts = [0, *itertools.accumulate(sizes)]
         self.picks = _picks(weights, sizes)
@@ -77,6 +78,9 @@ class Mixture(Source):
     def describe(self, index: int) -> str:
         part, inner = self._locate(index)
         return self._parts[part].describe(inner)
+
+    def label_counts(self) -> np.ndarray:
+        return sum(part.label_counts() for part in self._parts)
 
     def _locate(self, index: int) -> tuple[int, int]:
         part = bisect.bisect_right(self._starts, index) - 1
@@ -102,6 +106,13 @@ class Mixture(Source):
             index = tf.where(mine, self._starts[number] + inner, index)
             first += picks
         return index
+
+
+def _shared_targets(parts: Sequence[Source]) -> tuple[str, ...]:
+    targets = {part.info.name: part.targets for part in parts}
+    if len(set(targets.values())) > 1:
+        raise ValueError(f"parts of a mixture have different targets: {targets}")
+    return parts[0].targets
 
 
 def _derive(seed: int, purpose: str) -> int:

@@ -5,6 +5,8 @@ import numpy as np
 from beit_jax.data.sources.base import Info, Record, Source, digest
 from beit_jax.ranges import Length, Seed
 
+NUMBERS = ("phase", "width", "light")  # that are drawn for each image, in [0, 1)
+
 
 class Synthetic(Source):
     """Coloured gratings: the class sets stripe direction and colour.
@@ -19,7 +21,12 @@ class Synthetic(Source):
         num_classes: Length = 4,
         size: Length = 32,
         seed: Seed = 0,
+        targets: tuple = (),
     ):
+        """`targets` may be any of NUMBERS, what a regression is to tell."""
+        if not set(targets) <= set(NUMBERS):
+            raise ValueError(f"targets={targets} must be some of {NUMBERS}")
+        self.targets = tuple(targets)
         names = tuple(f"grating_{label}" for label in range(num_classes))
         labels = np.arange(num_examples) % num_classes
         self.info = Info(
@@ -31,14 +38,22 @@ class Synthetic(Source):
     def read(self, index: int) -> Record:
         label = index % len(self.info.class_names)
         turn = label / len(self.info.class_names)
-        phase, width, light = _uniforms(self._seed, index, 3)
+        drawn = _uniforms(self._seed, index, 3)
+        phase, width, light = drawn
         across, down = np.cos(np.pi * turn), np.sin(np.pi * turn)
         along = self._place * across + self._place[:, None] * down
         wave = np.cos(2 * np.pi * ((2 + 2 * width) * along + phase))
         colour = 0.5 + 0.5 * np.cos(2 * np.pi * (turn + np.arange(3) / 3))
         brightest = 255 * (0.6 + 0.4 * light) * colour.astype(np.float32)
         image = (0.6 + 0.4 * wave)[..., None] * brightest
-        return Record(np.rint(image).astype(np.uint8), label)
+        return Record(np.rint(image).astype(np.uint8), label, more=self._told(drawn))
+
+    def _told(self, drawn: list[float]) -> dict[str, np.ndarray]:
+        if not self.targets:
+            return {}
+        told = dict(zip(NUMBERS, drawn, strict=True))
+        numbers = [told[name] for name in self.targets]
+        return {"numbers": np.array(numbers, np.float32)}
 
     def describe(self, index: int) -> str:
         return f"image {index} of synthetic"
