@@ -5,6 +5,7 @@ commas between; more may follow without a flag, so that `--images photos/*.jpg` 
 as it looks. Into the folder --out goes, for each --what:
 
   labels          labels.csv and labels.jsonl: the likeliest classes of each image
+  numbers         numbers.csv and numbers.jsonl: what a regression tells of each image
   tokens          tokens.npz: a grid of visual tokens for each image; of a pre-trained
                   encoder those it predicts, beside the mask and the tokenizer's
   features        features.npz: [CLS] and the mean patch after every block

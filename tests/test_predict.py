@@ -223,6 +223,7 @@ def test_features_are_of_the_blocks_asked_for(checkpoint, images, tmp_path):
 # Of four images of 4x4 patches and 4 classes.
 FORMS_OF = {
     "labels": ("log_probability", (4, 4), np.float32),
+    "numbers": ("numbers", (4, 2), np.float32),
     "tokens": ("tokens", (4, 4, 4), np.int32),
     "reconstruction": ("picture", (4, 32, 96, 3), np.uint8),
 }

@@ -16,10 +16,12 @@ from beit_jax.ranges import RANGES, Range
 from beit_jax.run import evaluator
 from beit_jax.targets import TARGETS
 from beit_jax.tasks import TASKS
+from beit_jax.tasks.losses import LOSSES
 from beit_jax.tasks.objectives import OBJECTIVES
 
 TABLES = {
     "tasks": TASKS,
+    "losses": LOSSES,
     "targets": TARGETS,
     "heads": HEADS,
     "backbones": BACKBONES,

@@ -22,6 +22,7 @@ ENCODER = {
 VQVAE = {"vocab": 32, "code_dim": 8, "width": 16, "res_blocks": 1}
 DVAE = {"vocab": 32, "n_hid": 8, "n_init": 8, "blocks_per_group": 1}
 DISCRETE_VAE = {"vocab": 32, "hidden": 8, "code_dim": 8}
+TARGETS = ("width", "light")  # numbers that the synthetic images have
 TASKS = {
     "tokenizer": {
         "task": {"name": "tokenizer"},
@@ -44,6 +45,14 @@ TASKS = {
         "task": {"name": "classify", "classes": 4},
         "model": ENCODER | {"rel_pos_bias": "per_block"},
     },
+    "multilabel": {
+        "task": {"name": "multilabel", "classes": 4},
+        "model": ENCODER | {"rel_pos_bias": "per_block"},
+    },
+    "regress": {
+        "task": {"name": "regress", "targets": TARGETS, "std": (2.0, 1.0)},
+        "model": ENCODER | {"rel_pos_bias": "per_block"},
+    },
     "probe": {
         "task": {
             "name": "probe",
@@ -62,11 +71,14 @@ def config(task: str, **changes):
     An epoch ends within the third batch, the weights are averaged, gradients are
     accumulated: whatever a restart could get wrong is there. No pictures.
     """
+    images = {"name": "synthetic"}
+    if task == "regress":
+        images["targets"] = TARGETS
     settings = c.new(
         **TASKS[task],
         data={
-            "source": {"name": "synthetic", "num_examples": 20},
-            "eval_source": {"name": "synthetic", "num_examples": 12, "seed": 1},
+            "source": images | {"num_examples": 20},
+            "eval_source": images | {"num_examples": 12, "seed": 1},
             "mask": {"name": "blockwise", "max_patches": 6, "min_block": 2},
         },
         optim={"accumulate": 2, "ema_decay": 0.5},

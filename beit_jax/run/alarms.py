@@ -143,7 +143,7 @@ class Alarms:
         if self._settings.clip_norm:
             self._never &= values["clipped"] == 0
             yield from self._of_clipping(values["grad_norm"], late)
-        if late and self._task.classes and len(self._latest) == FEWEST:
+        if late and self._chance(values) and len(self._latest) == FEWEST:
             yield from self._of_chance()
         if step - self._plan.log >= self._plan.warmup:  # no part of it is warm-up
             yield from self._of_norms(values)
@@ -168,6 +168,10 @@ class Alarms:
                 f"no gradient came near optim.clip_norm={limit:g}, their norm was "
                 f"{self._largest:.3g} at most; set it to a few times that, or to 0",
             )
+
+    def _chance(self, values: Mapping[str, float]) -> bool:
+        """Whether there is one right class an image."""
+        return bool(self._task.classes) and "top1" in values
 
     def _of_chance(self) -> Iterator[Alarm]:
         chance, blind = 1 / self._task.classes, math.log(self._task.classes)

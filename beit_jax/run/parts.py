@@ -33,6 +33,7 @@ def assemble(config: ConfigDict) -> Parts:
     stream = pipeline.train_stream(config.data, task.train_spec, config.seed)
     tests = evaluations(config, task)
     checks.check_classes(task, stream, *(test.stream for test in tests))
+    task.weigh(stream.plan.source.label_counts, stream.info.num_examples)
     steps_per_epoch = stream.info.num_examples / config.data.batch_size
     plan = Plan.from_config(config, steps_per_epoch)
     checks.check_best(config.checkpoint.best, task, tests)

@@ -136,6 +136,36 @@ class Labels(OfTask):
                 lines.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
+class Numbers(OfTask):
+    """A number for each of the task's targets, by its name."""
+
+    files = ("numbers.csv", "numbers.jsonl")
+
+    def on_mesh(self, mesh: Mesh) -> Find:
+        find, names = super().on_mesh(mesh), self._opened.task.targets
+
+        def named(batch: Batch) -> dict[str, np.ndarray]:
+            return dict(zip(names, find(batch)["numbers"].T, strict=True))
+
+        return named
+
+    @staticmethod
+    def write(found: Iterable[Prediction], out: pathlib.Path, asked: Asked) -> None:
+        """Each image's numbers, for tables and for programs."""
+        with (
+            (out / "numbers.csv").open("w", newline="", **UTF8) as file,
+            (out / "numbers.jsonl").open("w", **UTF8) as lines,
+        ):
+            table = Table(file)
+            for number, one in enumerate(found):
+                values = {name: float(f"{x:.6g}") for name, x in one.found.items()}
+                if not number:
+                    table.write(["image", *values])
+                table.write([one.name, *values.values()])
+                record = {"image": one.name, "numbers": values}
+                lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
 class Tokens(OfTask):
     """Grids (h, w) of tokens and what belongs to them; see `Task.predict`."""
 
@@ -205,6 +235,7 @@ class Attention(OfEncoder):
 
 PREDICTIONS = {
     "labels": Labels,
+    "numbers": Numbers,
     "tokens": Tokens,
     "features": Features,
     "attention": Attention,

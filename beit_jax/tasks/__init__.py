@@ -3,12 +3,22 @@
 from ml_collections import ConfigDict
 
 from beit_jax import lookup
-from beit_jax.tasks import base, classify, pretrain, probe, tokenizer
+from beit_jax.tasks import (
+    base,
+    classify,
+    multilabel,
+    pretrain,
+    probe,
+    regress,
+    tokenizer,
+)
 
 TASKS = {
     "classify": classify.Classify,
+    "multilabel": multilabel.Multilabel,
     "pretrain": pretrain.Pretrain,
     "probe": probe.Probe,
+    "regress": regress.Regress,
     "tokenizer": tokenizer.Tokenizer,
 }
 

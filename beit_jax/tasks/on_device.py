@@ -115,8 +115,8 @@ def mix(image: Array, targets: Array, parameters: Array) -> tuple[Array, Array]:
     inside = _inside(image.shape, top, bottom, left, right)
     cutmix = ((bottom > top) & (right > left))[..., None, None]
     cut = jnp.where(inside, image[::-1], image)
-    mixed = jnp.where(cutmix, cut, _blend(image, lam[:, None, None, None]))
-    return mixed, _blend(targets, lam[:, None])
+    mixed = jnp.where(cutmix, cut, blend(image, lam[:, None, None, None]))
+    return mixed, blend(targets, lam[:, None])
 
 
 def soft_targets(labels: Array, classes: int, smoothing: float) -> Array:
@@ -134,7 +134,7 @@ def _grey(image: Array) -> Array:
     return jnp.right_shift(total, 16).astype(jnp.float32)
 
 
-def _blend(x: Array, lam: Array) -> Array:
+def blend(x: Array, lam: Array) -> Array:
     """lam of each row of x and 1 - lam of its partner."""
     return (x * lam + x[::-1] * (1 - lam)).astype(x.dtype)
 

@@ -20,7 +20,7 @@ from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 from beit_jax.tasks.scorers import Means, Numbers
 
 NORMS = ("none", "batch")
-HAVE_ENCODERS = ("pretrain", "classify")  # tasks
+HAVE_ENCODERS = ("pretrain", "classify", "multilabel", "regress")  # tasks
 MOMENTUM, EPSILON = 0.1, 1e-6  # of batch normalisation in MAE's linear probe
 
 

@@ -46,6 +46,10 @@ def batch(task, size: int = 4, seed: int = 0) -> dict[str, np.ndarray]:
             made[name] = rng.permuted(rows, axis=1).reshape(shape)
         elif name == "label":
             made[name] = rng.integers(0, task.classes, shape, np.int32)
+        elif name == "labels":
+            made[name] = rng.integers(0, 2, shape).astype(np.float32)
+        elif name == "numbers":
+            made[name] = rng.standard_normal(shape, np.float32)
         else:
             made[name] = rng.integers(0, 256, shape, np.uint8)
     return made

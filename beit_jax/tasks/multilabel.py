@@ -1,0 +1,88 @@
+"""Images that may have several labels, or none."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from beit_jax.ranges import Length, Part, Weight
+from beit_jax.tasks import label_scores, losses
+from beit_jax.tasks.base import Array, Batch, Context, Sums, Tree
+from beit_jax.tasks.supervised import ClassWeights, Supervised, loss_of
+
+
+class Multilabel(Supervised):
+    """Each class by itself: whether an image has it.
+
+    Args:
+      classes: C.
+      pool, head_init_scale, head: as of `Classify`.
+      label_smoothing: what is wanted goes by so much towards one half.
+      loss: name ("binary" unless said, or "focal") and settings, see losses.py.
+      class_weights: how much more an image that has a class counts than one that has
+        not, a number for each (PyTorch's `pos_weight`); "balanced": images without it /
+        images with it, by those that are trained on.
+    """
+
+    headline = ("loss", "map")
+    outputs = ("labels",)
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        classes: Length,
+        pool: str = "mean",
+        label_smoothing: Part = 0.0,
+        head_init_scale: Weight = 0.001,
+        head: Mapping[str, Any] = (),
+        loss: Mapping[str, Any] = (),
+        class_weights: tuple | str = (),
+    ):
+        labels = {"labels": jax.ShapeDtypeStruct((classes,), jnp.float32)}
+        self._build(config, classes, labels, pool, head, head_init_scale)
+        self.classes, self._smoothing = classes, label_smoothing
+        self._loss = loss_of(loss, "binary", ("binary", "focal"))
+        self._weights = ClassWeights(class_weights, classes, _balanced)
+
+    def weigh(self, counts: Callable[[], np.ndarray], examples: int) -> None:
+        self._weights.weigh(counts, examples)
+
+    def eval_step(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
+        """Rows, of which tasks/label_scores.py makes metrics; plain cross-entropy."""
+        logits = self._plain(params, batch, ctx)
+        return {
+            "label": batch["labels"] > 0,
+            "score": jax.nn.sigmoid(logits),
+            "loss": losses.LOSSES["binary"]()(logits, batch["labels"]),
+            "weight": batch["weight"],
+        }
+
+    def predict(
+        self, what: str, params: Tree, batch: Batch, ctx: Context
+    ) -> dict[str, Array]:
+        """Of each class by itself: they do not add up to 1."""
+        logits = self._plain(params, batch, ctx)
+        return {"log_probability": jax.nn.log_sigmoid(logits)}
+
+    def _sums(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Sums, Tree]:
+        smoothing = self._smoothing
+        wanted = batch["labels"] * (1 - smoothing) + smoothing / 2
+        logits, wanted, weight, model_state = self._augmented(
+            params, batch, ctx, wanted
+        )
+        positive = 1.0 if self._weights.factors is None else self._weights.factors
+        loss, count = self._loss(logits, wanted, positive), jnp.sum(weight)
+        return {"loss": (jnp.sum(loss * weight), count)}, model_state
+
+    def scorer(self, info: Any) -> label_scores.LabelScorer:
+        return label_scores.LabelScorer(self.classes, info.class_names)
+
+
+def _balanced(counts: np.ndarray, examples: int) -> np.ndarray:
+    """1 for a class that no image has, or every one."""
+    without = np.maximum(examples - counts, 0)
+    some = (counts > 0) & (without > 0)
+    return np.divide(without, counts, out=np.ones(len(counts)), where=some)

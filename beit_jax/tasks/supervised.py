@@ -1,0 +1,144 @@
+"""What tasks share that learn what people say of whole images."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from beit_jax import lookup
+from beit_jax.heads.linear import POOLS
+from beit_jax.tasks import encoders, on_device
+from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
+from beit_jax.tasks.losses import LOSSES, Loss
+
+BALANCED = "balanced"
+
+
+class Supervised(encoders.EncoderTask):
+    """An encoder with a head on whole images, and the augmentations of its step."""
+
+    def _build(
+        self,
+        config: ConfigDict,
+        outputs: int,
+        known: Mapping[str, jax.ShapeDtypeStruct],
+        pool: str,
+        head: Mapping[str, Any],
+        head_init_scale: float,
+    ) -> None:
+        """Sets network, pool and what an example has.
+
+        Args:
+          outputs: numbers that the head gives of an image.
+          known: what is said of an example, by the names of ANNOTATIONS.
+        """
+        if pool not in POOLS:
+            raise ValueError(f"config.task: pool={pool!r} must be one of {POOLS}")
+        encoder, size, self._space = encoders.build(config, final_norm=pool == "cls")
+        self.network = encoders.with_head(
+            encoder,
+            {"name": "linear", **dict(head)},
+            classes=outputs,
+            pool=pool,
+            init_scale=head_init_scale,
+        )
+        self.pool = pool
+        self.train_spec = {
+            "image": jax.ShapeDtypeStruct((*size, 3), jnp.uint8),
+            **known,
+            **on_device.example_spec(config, labels=True),
+        }
+
+    def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
+        sums, model_state = self._sums(params, batch, ctx)
+        loss, weight = sums["loss"]
+        return loss / jnp.maximum(weight, 1e-9), Aux(sums, model_state)
+
+    def _sums(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Sums, Tree]:
+        raise NotImplementedError
+
+    def pictures(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
+        """image | where [CLS] looks in the last block, all heads together"""
+        image = batch["image"]
+        maps = encoders.attention_maps(
+            self.encoder, params["encoder"], self._space.to_float(image)
+        )
+        seen = under_heat(image, maps["cls"][:, -1].mean(axis=1))
+        return {"attention": jnp.concatenate([image, seen], axis=2)}
+
+    def _plain(self, params: Tree, batch: Batch, ctx: Context) -> Array:
+        """The head's outputs (B, C) float32 for images as they are."""
+        image = self._space.to_float(batch["image"])
+        return self._apply(params, ctx, image, train=False)[0]
+
+    def _augmented(
+        self, params: Tree, batch: Batch, ctx: Context, wanted: Array
+    ) -> tuple[Array, Array, Array, Tree]:
+        """(outputs (B, C), what is wanted of them, weights (B,), other collections)."""
+        image = self._space.to_float(on_device.pixels(batch, "image"))
+        weight = batch["weight"]
+        if "erase" in batch:
+            image = on_device.erase(image, batch["erase"], batch["erase_seed"])
+        if "mix" in batch:
+            image, wanted = on_device.mix(image, wanted, batch["mix"])
+            weight = weight * weight[::-1]  # a skipped partner spoils the row
+        outputs, model_state = self._apply(params, ctx, image, train=True)
+        return outputs, wanted, weight, model_state
+
+
+def loss_of(spec: Mapping[str, Any], default: str, fitting: tuple[str, ...]) -> Loss:
+    """The loss that `task.loss` names, one of those that fit a task."""
+    table = {name: LOSSES[name] for name in fitting}
+    return lookup.build(table, {"name": default, **dict(spec)}, "config.task.loss")
+
+
+class ClassWeights:
+    """A factor for each of C classes: given, or found in what is trained on.
+
+    Args:
+      given: C numbers; BALANCED; or () for none.
+      balance: (counts (C,) of the labels, examples) -> the numbers of BALANCED.
+
+    Attributes:
+      factors: (C,) float32, or None. Of BALANCED 1 each until the counts are known.
+    """
+
+    def __init__(
+        self,
+        given: tuple | str,
+        classes: int,
+        balance: Callable[[np.ndarray, int], np.ndarray],
+    ):
+        self._balance = balance if given == BALANCED else None
+        self.factors: np.ndarray | None = None
+        if self._balance:
+            self.factors = np.ones(classes, np.float32)
+        elif given != ():
+            self.factors = _factors(given, classes)
+
+    def weigh(self, counts: Callable[[], np.ndarray], examples: int) -> None:
+        if self._balance:
+            self.factors = self._balance(counts(), examples).astype(np.float32)
+
+
+def _factors(given: tuple | str, classes: int) -> np.ndarray:
+    if isinstance(given, str) or len(given) != classes:
+        raise ValueError(
+            f"config.task: class_weights={given!r} must be {BALANCED!r} or one number "
+            f"for each of the {classes} classes"
+        )
+    if not all(lookup.has_type(x, float) and 0 < x < np.inf for x in given):
+        raise ValueError(f"config.task: class_weights={given} must be numbers above 0")
+    return np.array(given, np.float32)
+
+
+def under_heat(image: Array, heat: Array) -> Array:
+    """(B, H, W, 3) uint8 in grey; (B, h, w) over it, black to red, yellow, white."""
+    heat = heat / heat.max(axis=(1, 2), keepdims=True)
+    heat = jax.image.resize(heat, image.shape[:3], "linear")[..., None]
+    colour = 255 * jnp.clip(3 * heat - jnp.arange(3), 0, 1)
+    grey = image.mean(axis=3, keepdims=True)
+    return (0.3 * grey + 0.7 * colour).astype(jnp.uint8)
