@@ -13,7 +13,15 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from beit_jax.data.ops import colour, erasing, mixing, randaugment
+from beit_jax.data.ops import (
+    augmix,
+    colour,
+    erasing,
+    mixing,
+    randaugment,
+    three_augment,
+    trivialaugment,
+)
 from beit_jax.data.ops.geometry import Size
 from beit_jax.data.settings import Augment
 
@@ -67,6 +75,14 @@ def _randaugment(settings: Augment, u: np.ndarray, view: Image.Image) -> Image.I
     return randaugment.apply(view, policy, rows, settings.fill)
 
 
+def _trivial(settings: Augment, u: np.ndarray, view: Image.Image) -> Image.Image:
+    return trivialaugment.apply(view, u, settings.fill)
+
+
+def _augmix(settings: Augment, u: np.ndarray, view: Image.Image) -> Image.Image:
+    return augmix.apply(view, settings.augmix, u, settings.fill)
+
+
 def _erase(settings: Augment, u: np.ndarray, size: Size) -> Arrays:
     box = erasing.erase_box(u, *size, settings.erase)
     return {"erase": np.array(box, np.int32), "erase_seed": erasing.erase_seed(u)}
@@ -84,6 +100,20 @@ AUGMENTATIONS = {
         make=lambda settings, u, size: {"jitter": colour.pack(_jitter(settings, u))},
     ),
     "randaugment": Augmentation(_randaugment_numbers, pixels=_randaugment),
+    "trivialaugment": Augmentation(
+        numbers=lambda settings, shapes: (
+            trivialaugment.NUMBERS * settings.trivialaugment
+        ),
+        pixels=_trivial,
+    ),
+    "augmix": Augmentation(
+        numbers=lambda settings, shapes: augmix.NUMBERS * (settings.augmix > 0),
+        pixels=_augmix,
+    ),
+    "three_augment": Augmentation(
+        numbers=lambda settings, shapes: three_augment.NUMBERS * settings.three_augment,
+        pixels=lambda settings, u, view: three_augment.apply(view, u),
+    ),
     "erase": Augmentation(
         numbers=lambda settings, shapes: erasing.NUMBERS * ("erase" in shapes),
         arrays={"erase": np.int32, "erase_seed": np.uint32},

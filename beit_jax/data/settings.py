@@ -1,16 +1,19 @@
 """What `data.augment` may say: how training varies its views, and their filters."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from beit_jax.data.ops import randaugment
 from beit_jax.data.ops.geometry import FILTERS
 from beit_jax.lookup import call
-from beit_jax.ranges import Length, Share, Weight
+from beit_jax.ranges import Length, Range, Share, Weight
 
 JITTERS = ("image", "view", "device")
 TOKEN_VIEWS = ("image", "first_view")
 LEVELS = range(256)
+# Each changes a view by a policy of its own: only one of them can be set.
+POLICIES = ("randaugment", "trivialaugment", "augmix", "three_augment")
+Severity = Annotated[int, Range(0, 10)]
 
 
 class Augment(NamedTuple):
@@ -31,7 +34,10 @@ class Augment(NamedTuple):
     # "device": after it and in the compiled step, which spares the host the work.
     jitter_on: str = "image"
     randaugment: str = ""
-    fill: tuple = (128, 128, 128)  # where RandAugment moves the image away: the mean
+    trivialaugment: bool = False  # instead of it: one op of any strength
+    augmix: Severity = 0  # instead of it: mixed with three chains of ops; 0: off
+    three_augment: bool = False  # instead of it: grey, solarised or blurred
+    fill: tuple = (128, 128, 128)  # where they move the image away: the mean
     erase: Share = 0.0  # probability
     mixup: Weight = 0.0  # alpha
     cutmix: Weight = 0.0  # alpha
@@ -56,6 +62,11 @@ class Augment(NamedTuple):
                 raise ValueError(
                     f"data.augment.{name}={value!r} must be one of {', '.join(known)}"
                 )
+        if len(given := [name for name in POLICIES if getattr(self, name)]) > 1:
+            raise ValueError(
+                f"data.augment: {' and '.join(given)} are set, each of them instead of "
+                "the other; leave one"
+            )
         if len(self.fill) != 3 or not all(level in LEVELS for level in self.fill):
             raise ValueError(
                 f"data.augment.fill={self.fill} must be three levels in 0 .. 255"

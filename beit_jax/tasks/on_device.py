@@ -30,7 +30,8 @@ def example_spec(config: ConfigDict, labels: bool) -> dict[str, jax.ShapeDtypeSt
       ValueError: a setting for images with labels, where a task has none.
     """
     ours = config.data.augment
-    for_labels = ("randaugment", "erase", "mixup", "cutmix")
+    for_labels = ("randaugment", "trivialaugment", "augmix", "three_augment")
+    for_labels += ("erase", "mixup", "cutmix")
     given = [name for name in for_labels if ours[name]]
     if given and not labels:
         raise ValueError(
@@ -39,7 +40,8 @@ def example_spec(config: ConfigDict, labels: bool) -> dict[str, jax.ShapeDtypeSt
         )
     means = PIXEL_SPACES[config.model.get("pixels", "half")].mean
     fill = tuple(min(255, round(255 * mean)) for mean in means)
-    if ours.randaugment and tuple(ours.fill) != fill:
+    moves = ours.randaugment or ours.trivialaugment or ours.augmix
+    if moves and tuple(ours.fill) != fill:
         raise ValueError(
             f"config.data.augment.fill={tuple(ours.fill)} is not the mean of "
             f"model.pixels={config.model.get('pixels')!r}, which is {fill}"

@@ -179,22 +179,22 @@ def _rotate(image: Image.Image, degrees: float, fill: Fill) -> Image.Image:
 
 
 def _shear_x(image: Image.Image, factor: float, fill: Fill) -> Image.Image:
-    return _affine(image, (1, factor, 0, 0, 1, 0), fill)
+    return affine(image, (1, factor, 0, 0, 1, 0), fill)
 
 
 def _shear_y(image: Image.Image, factor: float, fill: Fill) -> Image.Image:
-    return _affine(image, (1, 0, 0, factor, 1, 0), fill)
+    return affine(image, (1, 0, 0, factor, 1, 0), fill)
 
 
 def _translate_x(image: Image.Image, part: float, fill: Fill) -> Image.Image:
-    return _affine(image, (1, 0, part * image.width, 0, 1, 0), fill)
+    return affine(image, (1, 0, part * image.width, 0, 1, 0), fill)
 
 
 def _translate_y(image: Image.Image, part: float, fill: Fill) -> Image.Image:
-    return _affine(image, (1, 0, 0, 0, 1, part * image.height), fill)
+    return affine(image, (1, 0, 0, 0, 1, part * image.height), fill)
 
 
-def _affine(image: Image.Image, matrix: tuple[float, ...], fill: Fill) -> Image.Image:
+def affine(image: Image.Image, matrix: tuple[float, ...], fill: Fill) -> Image.Image:
     return image.transform(
         image.size,
         Image.Transform.AFFINE,
