@@ -81,7 +81,7 @@ def defaults() -> ConfigDict:
                 "eval_cache": "",  # folder for evaluation's finished batches
             },
             "optim": {
-                "name": "adamw",  # or "sgd", "lars"
+                "name": "adamw",  # or another of beit_jax/optim/optimizers.py
                 "lr": 1.5e-3,
                 "min_lr": 1e-5,
                 "schedule": {"name": "cosine"},  # see beit_jax/optim/schedules.py
@@ -96,7 +96,7 @@ def defaults() -> ConfigDict:
                 "b1": 0.9,
                 "b2": 0.999,
                 "eps": 1e-8,
-                "momentum": 0.9,  # of sgd and lars
+                "momentum": 0.9,  # of sgd, lars and muon
                 "clip_norm": 3.0,  # 0: off
                 "layer_decay": 1.0,
                 "accumulate": 1,

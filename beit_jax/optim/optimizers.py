@@ -12,6 +12,7 @@ from beit_jax.config import Plan
 from beit_jax.lookup import lookup
 from beit_jax.optim import groups as groups_lib
 from beit_jax.optim import layers as layers_lib
+from beit_jax.optim import matrices
 from beit_jax.optim.groups import Group
 from beit_jax.optim.schedules import Rate, over_the_run
 
@@ -44,13 +45,15 @@ def clip(max_norm: float) -> optax.GradientTransformation:
     return optax.stateless(update)
 
 
-def trust_ratios(adapted: Tree, layers: Tree) -> optax.GradientTransformation:
-    """Scales updates by LARS's 0.001 |parameter| / |update| where `adapted` is True.
+def trust_ratios(
+    adapted: Tree, layers: Tree, coefficient: float
+) -> optax.GradientTransformation:
+    """Scales updates by coefficient * |parameter| / |update| where `adapted` is True.
 
     Each of the blocks that `layers` (see `Task.layers`) tells to be stacked has its own
     norms, as if it were alone. A norm of 0 leaves the update as it is.
     """
-    rule = optax.scale_by_trust_ratio(trust_coefficient=0.001)
+    rule = optax.scale_by_trust_ratio(trust_coefficient=coefficient)
 
     def alone(update, param):
         return rule.update(update, optax.EmptyState(), param)[0]
@@ -88,11 +91,32 @@ def _lars(group: Group) -> list[optax.GradientTransformation]:
     does not decay is not adapted either; in MAE that is all with one dimension.
     """
     decay, momentum = _sgd(group)
-    return [decay, trust_ratios(group.decayed, group.layers), momentum]
+    return [decay, trust_ratios(group.decayed, group.layers, 0.001), momentum]
+
+
+def _lion(group: Group) -> list[optax.GradientTransformation]:
+    """Chen et al., arXiv:2302.06675: b2 of 0.99, and a tenth of Adam's rates."""
+    return [
+        optax.scale_by_lion(group.settings.b1, group.settings.b2),
+        optax.add_decayed_weights(group.decay, group.decayed),
+    ]
+
+
+def _lamb(group: Group) -> list[optax.GradientTransformation]:
+    """You et al., arXiv:1904.00962; as in timm, what does not decay is not adapted."""
+    return [*_adamw(group), trust_ratios(group.decayed, group.layers, 1.0)]
 
 
 # optim.name -> from a group of parameters the steps that make it.
-OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd, "lars": _lars}
+OPTIMIZERS = {
+    "adamw": _adamw,
+    "sgd": _sgd,
+    "lars": _lars,
+    "lion": _lion,
+    "lamb": _lamb,
+    "adafactor": matrices.adafactor,
+    "muon": matrices.muon,
+}
 
 
 def _steps(group: Group) -> list[optax.GradientTransformation]:

@@ -130,16 +130,23 @@ def _shardings(
         params=params,
         opt_state=optax.tree.map_params(
             optimizer.tx,
-            # A group of parameters has nothing where the others' are.
-            lambda leaf, where: leaf if _is_nothing(leaf) else where,
+            lambda leaf, where, param: _place(leaf, where, param, everywhere),
             shapes.opt_state,
             params,
+            shapes.params,
             transform_non_params=lambda _: everywhere,
             is_leaf=_is_nothing,
         ),
         model_state=sharding.shardings_of(boxed["model_state"], mesh),
         ema=None if shapes.ema is None else params,
     )
+
+
+def _place(leaf, where: Sharding, param, everywhere: Sharding):
+    """Where a moment of `param` lies."""
+    if _is_nothing(leaf):  # a group of parameters has nothing where the others' are
+        return leaf
+    return where if leaf.shape == param.shape else everywhere  # sums of rows are small
 
 
 def _is_nothing(leaf) -> bool:
