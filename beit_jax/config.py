@@ -122,6 +122,12 @@ def defaults() -> ConfigDict:
                 "pictures": 8,  # of a kind; 0: no charts either
             },
             "evals": {},  # more of them: {NAME: {"source": ..., "every_steps": ...}}
+            "early_stop": {
+                "metric": "",  # "eval/top1" say; empty: never
+                "patience": 5,  # evaluations in a row that are no better
+                "min_delta": 0.0,  # better is by more than this
+                "mode": "max",
+            },
             "checkpoint": {
                 "every_steps": 500,
                 "keep": 2,  # the newest K: should one be damaged, the other serves

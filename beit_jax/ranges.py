@@ -87,6 +87,8 @@ RANGES = {
     "log.every_steps": Range(0, hint="0: never"),
     "eval.every_steps": Range(0, hint="0: at the end only"),
     "eval.pictures": Range(0),
+    "early_stop.patience": Range(1),
+    "early_stop.min_delta": Range(0),
     "checkpoint.every_steps": Range(0, hint="0: at the end only"),
     "checkpoint.keep": Range(1),
 }

@@ -16,6 +16,7 @@ from beit_jax.config import Plan
 from beit_jax.run import summary
 from beit_jax.run.begin import begin
 from beit_jax.run.clock import Clock
+from beit_jax.run.early import EarlyStop
 from beit_jax.run.evaluator import Evaluation, Evaluator
 from beit_jax.run.lock import locked
 from beit_jax.run.meter import Meter
@@ -77,11 +78,14 @@ def _train(
         state, shardings, optimizer, told, doubts = begin(config, parts, mesh, run)
         notes += told
         first = int(state.step)
-        late = owed(due(tests, first, plan), workdir, first)
-        if first >= plan.total and not late:
+        early = EarlyStop(config.early_stop, workdir, first)
+        over = early.reached or first >= plan.total
+        late = owed(tests if over else due(tests, first, plan), workdir, first)
+        if over and not late:
             for note in told:
                 meter.say(f"note: {note}")
-            meter.say(f"{workdir} is complete at step {first}")
+            why = f": {early}" if early.reached else ""
+            meter.say(f"{workdir} is complete at step {first}{why}")
             return last(workdir, tests)
         frozen = jax.device_put(frozen_lib.load(task.frozen), sharding.replicated(mesh))
         update = make_update(task, optimizer, config, shardings, mesh)
@@ -103,7 +107,7 @@ def _train(
             clock.lap("evaluation")
             if len(seen) < len(late):
                 raise stopped(first)
-            if first >= plan.total:
+            if over or early.hear_all((one.metrics for one in seen), first):
                 return last(workdir, tests)
             for step, batch in enumerate(stream.batches(first, shard), first + 1):
                 clock.lap("data")
@@ -124,6 +128,14 @@ def _train(
                     reports.training(step)
                     clock.lap("step")
                 seen = reports.measure(state, frozen, measuring, step)
+                if early.hear_all((one.metrics for one in seen), step) and not done:
+                    ending, saving, done = True, True, True
+                    reports.training(step)
+                    reports.say(f"stops early at step {step}: {early}")
+                    others = [test for test in tests if test not in measuring]
+                    measuring = [*measuring, *others]
+                    best = any(t.measures(config.checkpoint.best) for t in measuring)
+                    seen += reports.measure(state, frozen, others, step)
                 if len(seen) < len(measuring):  # the rest is owed by the next start
                     ending, saving, done, best = True, True, False, False
                     reports.training(step)

@@ -23,6 +23,7 @@ FREE_TO_CHANGE = (
     "log",
     "eval",
     "evals",
+    "early_stop",
     "checkpoint",
     "mesh",
     "data.eval_source",

@@ -18,16 +18,25 @@ from beit_jax.run.evaluator import Evaluation
 from beit_jax.tasks.base import Context
 
 
-def check_best(best: str, task, evaluations: Sequence[Evaluation]) -> None:
-    """Raises ValueError when no evaluation will measure `checkpoint.best`."""
-    if not best:
-        return
-    names = metric_names(task, evaluations)
-    if best not in names:
-        there = ", ".join(names) or "none: give data.eval_source, or one in evals"
+def check_metrics(config: ConfigDict, task, tests: Sequence[Evaluation]) -> None:
+    """Raises ValueError when no evaluation measures what the run goes by."""
+    stop = config.early_stop
+    asked = {"checkpoint.best": config.checkpoint.best}
+    asked["early_stop.metric"] = stop.metric
+    names = metric_names(task, tests) if any(asked.values()) else []
+    for key, metric in asked.items():
+        if metric and metric not in names:
+            there = ", ".join(names) or "none: give data.eval_source, or one in evals"
+            raise ValueError(
+                f"{key}={metric!r} is no metric of this run's evaluations"
+                f"{nearest(metric, names)} (there are {there})"
+            )
+    if stop.mode not in ("max", "min"):
+        raise ValueError(f"early_stop.mode={stop.mode!r} must be one of max, min")
+    if any(test.measures(stop.metric) and not test.every for test in tests):
         raise ValueError(
-            f"checkpoint.best={best!r} is no metric of this run's evaluations"
-            f"{nearest(best, names)} (there are {there})"
+            f"early_stop.metric={stop.metric!r} is measured at the end only; set "
+            "eval.every_steps, or every_steps of that entry of evals"
         )
 
 

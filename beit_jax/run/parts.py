@@ -36,7 +36,7 @@ def assemble(config: ConfigDict) -> Parts:
     task.weigh(stream.plan.source.label_counts, stream.info.num_examples)
     steps_per_epoch = stream.info.num_examples / config.data.batch_size
     plan = Plan.from_config(config, steps_per_epoch)
-    checks.check_best(config.checkpoint.best, task, tests)
+    checks.check_metrics(config, task, tests)
     position = {
         "examples": stream.info.num_examples,
         "digest_of_names_and_labels": stream.info.digest,

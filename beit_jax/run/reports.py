@@ -114,6 +114,11 @@ class Reports:
         self._meter.report(step, values, self._task.headline)
         self.warn(self._alarms.hear(values, step), step)
 
+    def say(self, sentence: str) -> None:
+        """What is no warning, on the screen and to be found again."""
+        self._writer.note(sentence)
+        self._meter.say(sentence)
+
     def warn(self, sentences: Iterable[str], step: int) -> None:
         for sentence in sentences:
             self._writer.warning(step, sentence)

@@ -10,7 +10,7 @@ import pytest
 from beit_jax import sharding, tasks
 from beit_jax.data import pipeline
 from beit_jax.evaluate import evaluate
-from beit_jax.run.checks import check_best
+from beit_jax.run.checks import check_metrics
 from beit_jax.run.evaluator import Evaluation, Evaluator, evaluations
 from beit_jax.run.state import TrainState
 from beit_jax.tasks.base import Defaults
@@ -236,14 +236,15 @@ def test_classes_of_a_named_split_are_held_against_the_tasks(tmp_path):
     ],
 )
 def test_what_no_evaluation_measures_cannot_be_best(best, message):
-    settings = config()
+    settings = config(checkpoint__best=best)
     task = tasks.build(settings)
     with pytest.raises(ValueError, match=message):
-        check_best(best, task, evaluations(settings, task))
+        check_metrics(settings, task, evaluations(settings, task))
 
 
 def test_without_evaluations_nothing_can_be_best():
-    settings = config(evals={}, data__eval_source={})
+    changes = {"evals": {}, "data__eval_source": {}, "checkpoint__best": "eval/loss"}
+    settings = config(**changes)
     task = tasks.build(settings)
     with pytest.raises(ValueError, match="there are none: give data.eval_source"):
-        check_best("eval/loss", task, evaluations(settings, task))
+        check_metrics(settings, task, evaluations(settings, task))
