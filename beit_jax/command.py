@@ -105,6 +105,13 @@ def define_class_names() -> None:
     )
 
 
+def define_tta() -> None:
+    """Defines --tta."""
+    flags.DEFINE_string(
+        "tta", "", "flip, five or ten: average over such views of each image"
+    )
+
+
 class _Paths(flags.ListParser):
     """Paths with commas between, or one that has commas itself if there is such."""
 

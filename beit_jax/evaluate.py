@@ -62,6 +62,7 @@ def evaluate(
     override_card: bool = False,
     class_names: Sequence[str] = (),
     evals: Sequence[str] = (),
+    tta: str = "",
 ) -> dict[str, float]:
     """Metrics of a checkpoint over all of its config's `data.eval_source`.
 
@@ -73,11 +74,14 @@ def evaluate(
       override_card: let images look otherwise than the checkpoint's card says.
       class_names: in the order of the logits, of a checkpoint that does not know them.
       evals: names of the config's `evals` to measure too, or ("all",).
+      tta: views of each image to average, of tasks/viewing.py; "": as the config says.
 
     Raises:
       ValueError: no checkpoint, one that does not fit, or nothing to evaluate on.
     """
     seen = opened.open(path, config)
+    if tta:
+        seen.config.task.tta = tta
     config, task, card = seen.config, seen.task, seen.card
     if class_names:
         names = card_lib.class_names(seen.saved, task.classes, class_names)
@@ -129,6 +133,7 @@ def main(options) -> None:
         options.override_card,
         command.names("class_names", options.class_names),
         options.evals,
+        options.tta,
     )
     if jax.process_index() == 0:
         print(json.dumps(metrics, indent=2))
@@ -142,6 +147,7 @@ if __name__ == "__main__":
         "override_card", False, "let images look otherwise than in training"
     )
     command.define_class_names()
+    command.define_tta()
     command.define_flags(
         "a run's work directory, or any other checkpoint",
         "a recipe, FILE[:ARG], instead of the checkpoint's own config",

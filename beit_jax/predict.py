@@ -52,6 +52,7 @@ def predict(
     class_names: Sequence[str] = (),
     patch: tuple[int, int] | None = None,
     config: ConfigDict | None = None,
+    tta: str = "",
 ) -> Iterator[Prediction]:
     """What a checkpoint makes of each image, one after another in their order.
 
@@ -70,27 +71,42 @@ def predict(
       patch: for "attention", (row, column) of a patch that looks too.
       config: a recipe's, instead of the checkpoint's own; for heads, targets and tasks
         of your own, which it adds to their tables.
+      tta: for "labels" and "numbers", views of each image to average, of
+        tasks/viewing.py; "": as the config says.
 
     Raises:
       ValueError: no checkpoint, no images, or a checkpoint that does not give `what`.
     """
     return _predict(
-        checkpoint, images, Asked(what, class_names, patch=patch), batch_size, config
+        checkpoint,
+        images,
+        Asked(what, class_names, patch=patch),
+        batch_size,
+        config,
+        tta,
     )
 
 
 def _predict(
-    checkpoint, images, asked: Asked, batch_size: int, config: ConfigDict | None
+    checkpoint,
+    images,
+    asked: Asked,
+    batch_size: int,
+    config: ConfigDict | None,
+    tta: str,
 ) -> Iterator[Prediction]:
     source = Images([str(path) for path in images])
     for note in source.notes:
         print(f"note: {note}", file=sys.stderr)
     seen = opened.open(checkpoint, config)
+    if tta:
+        seen.config.task.tta = tta
     mesh = sharding.make_mesh(seen.config.mesh)
     size = batch_size or _enough(source.info.num_examples, mesh)
     sharding.check_batch_size(size, mesh)
     kind = predictions.of(seen, asked)
-    stream = _stream(seen.config, kind.spec, source, size)
+    data = kind.data(seen.config.data)
+    stream = _stream(data, kind.spec, source, size, seen.config.seed)
     return _one_by_one(kind.on_mesh(mesh), stream, mesh)
 
 
@@ -101,13 +117,12 @@ def _enough(images: int, mesh: Mesh) -> int:
 
 
 def _stream(
-    config: ConfigDict, spec, source: Images, batch_size: int
+    data: ConfigDict, spec, source: Images, batch_size: int, seed: int
 ) -> pipeline.EvalStream:
     """The images as the checkpoint's evaluation would show them; bad ones are noted."""
-    data = config.data
     data.on_bad, data.max_bad, data.eval_cache = "skip", 1.0, ""
     data.batch_size = batch_size
-    return pipeline.eval_stream(data, spec | found_lib.FRAME, config.seed, source)
+    return pipeline.eval_stream(data, spec | found_lib.FRAME, seed, source)
 
 
 def _one_by_one(find, stream: pipeline.EvalStream, mesh: Mesh) -> Iterator[Prediction]:
@@ -159,7 +174,9 @@ def main(options, *images: str) -> None:
     if not options.overwrite:
         found_lib.check_new(out, kind.files)
     images, size = [*options.images, *images], options.batch_size
-    found = _predict(options.checkpoint, images, asked, size, options.config)
+    found = _predict(
+        options.checkpoint, images, asked, size, options.config, options.tta
+    )
     found = _usable(found, bad)
     # What cannot be done fails at the first image, when nothing is deleted yet.
     found = itertools.chain([*itertools.islice(found, 1)], found)
@@ -184,6 +201,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("batch_size", 0, f"0: up to {PER_DEVICE} images a device")
     flags.DEFINE_integer("top", 5, "labels: so many likeliest classes", lower_bound=1)
     command.define_class_names()
+    command.define_tta()
     command.define_config("a recipe, FILE[:ARG], instead of the checkpoint's config")
     flags.DEFINE_list("blocks", [], "features, attention: which, 0,11 say; else all")
     flags.DEFINE_list("patch", [], "attention: ROW,COLUMN of a patch, from 0")

@@ -82,6 +82,7 @@ def run(checkpoint: str, images, what: str, out, **changes) -> tuple[int, str]:
     options = {"class_names": [], "blocks": [], "patch": [], "batch_size": 0}
     options |= {"checkpoint": checkpoint, "images": [str(images)], "what": what}
     options |= {"out": str(out), "overwrite": False, "top": 4, "config": None}
+    options |= {"tta": ""}
     told = io.StringIO()
     with contextlib.redirect_stderr(told):
         try:

@@ -39,7 +39,7 @@ def of(config: ConfigDict, task, class_names: Sequence[str]) -> dict[str, Any]:
     space = PIXEL_SPACES[config.model.get("pixels", "half")]
     encoder = task.encoder
     return {
-        "image_size": list(task.eval_spec["image"].shape[:2]),
+        "image_size": list(task.train_spec["image"].shape[:2]),
         "mean": list(space.mean),
         "std": list(space.std),
         **_of_data(config.data),

@@ -63,11 +63,11 @@ def evaluations(config: ConfigDict, task) -> list[Evaluation]:
         if not isinstance(section, ConfigDict):
             raise ValueError(f"{where}={section!r} must be a section with a source")
         splits[f"{PLAIN}_{name}"] = lookup.call(_split, section, where)
-    spec, seed = task.eval_spec, config.seed
+    data, spec, seed = task.eval_data(config.data), task.eval_spec, config.seed
     return [
         Evaluation(
             name,
-            pipeline.eval_stream(config.data, spec, seed, sources.build(source)),
+            pipeline.eval_stream(data, spec, seed, sources.build(source)),
             every,
         )
         for name, (source, every) in splits.items()

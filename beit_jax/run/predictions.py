@@ -4,6 +4,7 @@ A prediction is made of a checkpoint and what a user asks, and has
 
   files           what `write` makes in a folder
   spec            of the example that it looks at, besides the image's frame
+  data(data)      the section `data` as it wants it
   on_mesh(mesh)   a function of a batch -> name -> (B, ...), on the host
   write(found, out, asked)   puts what was found of many images into a folder; static
 
@@ -20,6 +21,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from beit_jax import lookup, sharding
 from beit_jax.charts import attention
@@ -62,6 +64,7 @@ class OfTask:
                 f"gives {', '.join(offered(opened)) or 'nothing'}, not {asked.what}"
             )
         self.spec = {k: form for k, form in task.eval_spec.items() if k in INPUTS}
+        self.data = task.eval_data
 
     def on_mesh(self, mesh: Mesh) -> Find:
         opened = self._opened
@@ -84,6 +87,13 @@ class OfEncoder:
         self._encoder, self._asked = opened.encoder, asked
         size = (*self._encoder.size, 3)
         self.spec = {"image": jax.ShapeDtypeStruct(size, np.uint8)}
+        if opened.config.task.get("tta"):
+            raise ValueError(
+                f"{asked.what} is of one view: --tta is for labels and numbers"
+            )
+
+    def data(self, data: ConfigDict) -> ConfigDict:
+        return data
 
     def on_mesh(self, mesh: Mesh) -> Find:
         encoder, asked = self._encoder, self._asked

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import flax.linen as nn
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from beit_jax.checkpoints.frozen import Network
 from beit_jax.tasks.scorers import Means, Scorer
@@ -99,6 +100,9 @@ class Task(Protocol):
         `info` is that of the source, which knows the names of its classes.
         """
 
+    def eval_data(self, data: ConfigDict) -> ConfigDict:
+        """The section `data` as evaluations and predictions are to follow it."""
+
     def pictures(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         """Name -> (B, H, W, 3) uint8 pictures that show what was learnt; {} if none."""
 
@@ -143,6 +147,9 @@ class Defaults:
 
     def weigh(self, counts: Callable[[], np.ndarray], examples: int) -> None:
         pass
+
+    def eval_data(self, data: ConfigDict) -> ConfigDict:
+        return data
 
     def pictures(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         return {}

@@ -32,6 +32,7 @@ class Classify(Supervised):
       class_weights: how much an example of each class counts in the loss, a number for
         each; "balanced": examples / (C * examples of the class), by those that are
         trained on. A mixed image counts as its two parts do.
+      tta: views that an evaluation or a prediction averages, of VIEWS in viewing.py.
 
     From scratch the encoder starts as in the official fine-tuning code, which differs
     from pre-training: `config.model.init_as`.
@@ -50,9 +51,10 @@ class Classify(Supervised):
         head: Mapping[str, Any] = (),
         loss: Mapping[str, Any] = (),
         class_weights: tuple | str = (),
+        tta: str = "",
     ):
         label = {"label": jax.ShapeDtypeStruct((), jnp.int32)}
-        self._build(config, classes, label, pool, head, head_init_scale)
+        self._build(config, classes, label, pool, head, head_init_scale, tta)
         self.classes, self._smoothing = classes, label_smoothing
         self._loss = loss_of(
             loss, "cross_entropy", ("cross_entropy", "binary", "focal")
@@ -81,8 +83,9 @@ class Classify(Supervised):
         return {"log_probability": self._log_probability(params, batch, ctx)}
 
     def _log_probability(self, params: Tree, batch: Batch, ctx: Context) -> Array:
-        """(B, C) float32"""
-        return jax.nn.log_softmax(self._plain(params, batch, ctx))
+        """(B, C) float32, of the views' mean probability"""
+        logits = self._plain(params, batch, ctx)
+        return self._viewing.mean([jax.nn.log_softmax(each) for each in logits])
 
     def _sums(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Sums, Tree]:
         wanted = on_device.soft_targets(batch["label"], self.classes, self._smoothing)

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from beit_jax.ranges import Length, Part, Weight
-from beit_jax.tasks import label_scores, losses
+from beit_jax.tasks import label_scores
 from beit_jax.tasks.base import Array, Batch, Context, Sums, Tree
 from beit_jax.tasks.supervised import ClassWeights, Supervised, loss_of
 
@@ -19,7 +19,7 @@ class Multilabel(Supervised):
 
     Args:
       classes: C.
-      pool, head_init_scale, head: as of `Classify`.
+      pool, head_init_scale, head, tta: as of `Classify`.
       label_smoothing: what is wanted goes by so much towards one half.
       loss: name ("binary" unless said, or "focal") and settings, see losses.py.
       class_weights: how much more an image that has a class counts than one that has
@@ -40,9 +40,10 @@ class Multilabel(Supervised):
         head: Mapping[str, Any] = (),
         loss: Mapping[str, Any] = (),
         class_weights: tuple | str = (),
+        tta: str = "",
     ):
         labels = {"labels": jax.ShapeDtypeStruct((classes,), jnp.float32)}
-        self._build(config, classes, labels, pool, head, head_init_scale)
+        self._build(config, classes, labels, pool, head, head_init_scale, tta)
         self.classes, self._smoothing = classes, label_smoothing
         self._loss = loss_of(loss, "binary", ("binary", "focal"))
         self._weights = ClassWeights(class_weights, classes, _balanced)
@@ -53,10 +54,13 @@ class Multilabel(Supervised):
     def eval_step(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         """Rows, of which tasks/label_scores.py makes metrics; plain cross-entropy."""
         logits = self._plain(params, batch, ctx)
+        yes = self._viewing.mean([jax.nn.log_sigmoid(each) for each in logits])
+        no = self._viewing.mean([jax.nn.log_sigmoid(-each) for each in logits])
+        has = batch["labels"] > 0
         return {
-            "label": batch["labels"] > 0,
-            "score": jax.nn.sigmoid(logits),
-            "loss": losses.LOSSES["binary"]()(logits, batch["labels"]),
+            "label": has,
+            "score": jnp.exp(yes),
+            "loss": -jnp.where(has, yes, no).mean(axis=1),
             "weight": batch["weight"],
         }
 
@@ -64,8 +68,8 @@ class Multilabel(Supervised):
         self, what: str, params: Tree, batch: Batch, ctx: Context
     ) -> dict[str, Array]:
         """Of each class by itself: they do not add up to 1."""
-        logits = self._plain(params, batch, ctx)
-        return {"log_probability": jax.nn.log_sigmoid(logits)}
+        logs = map(jax.nn.log_sigmoid, self._plain(params, batch, ctx))
+        return {"log_probability": self._viewing.mean([*logs])}
 
     def _sums(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Sums, Tree]:
         smoothing = self._smoothing

@@ -20,7 +20,7 @@ class Regress(Supervised):
 
     Args:
       targets: their names, as the source has them.
-      pool, head_init_scale, head: as of `Classify`.
+      pool, head_init_scale, head, tta: as of `Classify`.
       loss: name ("mse" unless said, "l1", "smooth_l1") and settings, see losses.py.
       mean, std: of each target, a number each; the head gives (number - mean) / std,
         of which the loss is. Without: 0 and 1. Metrics are of the numbers themselves.
@@ -39,10 +39,11 @@ class Regress(Supervised):
         loss: Mapping[str, Any] = (),
         mean: tuple = (),
         std: tuple = (),
+        tta: str = "",
     ):
         self.targets, count = _names(targets), len(targets)
         numbers = {"numbers": jax.ShapeDtypeStruct((count,), jnp.float32)}
-        self._build(config, count, numbers, pool, head, head_init_scale)
+        self._build(config, count, numbers, pool, head, head_init_scale, tta)
         self._loss = loss_of(loss, "mse", ("mse", "l1", "smooth_l1"))
         self._mean = _numbers("mean", mean or count * (0.0,), count)
         self._std = _numbers("std", std or count * (1.0,), count)
@@ -51,7 +52,7 @@ class Regress(Supervised):
 
     def eval_step(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         """Rows, of which tasks/number_scores.py makes metrics."""
-        found = self._plain(params, batch, ctx)
+        found = self._mean_of_views(params, batch, ctx)
         return {
             "wanted": batch["numbers"],
             "found": found * self._std + self._mean,
@@ -62,7 +63,11 @@ class Regress(Supervised):
     def predict(
         self, what: str, params: Tree, batch: Batch, ctx: Context
     ) -> dict[str, Array]:
-        return {"numbers": self._plain(params, batch, ctx) * self._std + self._mean}
+        found = self._mean_of_views(params, batch, ctx)
+        return {"numbers": found * self._std + self._mean}
+
+    def _mean_of_views(self, params: Tree, batch: Batch, ctx: Context) -> Array:
+        return jnp.stack(self._plain(params, batch, ctx)).mean(axis=0)
 
     def _scaled(self, batch: Batch) -> Array:
         return (batch["numbers"] - self._mean) / self._std

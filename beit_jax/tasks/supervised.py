@@ -13,6 +13,7 @@ from beit_jax.heads.linear import POOLS
 from beit_jax.tasks import encoders, on_device
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 from beit_jax.tasks.losses import LOSSES, Loss
+from beit_jax.tasks.viewing import Viewing
 
 BALANCED = "balanced"
 
@@ -28,8 +29,9 @@ class Supervised(encoders.EncoderTask):
         pool: str,
         head: Mapping[str, Any],
         head_init_scale: float,
+        tta: str,
     ) -> None:
-        """Sets network, pool and what an example has.
+        """Sets network, pool, views and what an example has.
 
         Args:
           outputs: numbers that the head gives of an image.
@@ -51,6 +53,12 @@ class Supervised(encoders.EncoderTask):
             **known,
             **on_device.example_spec(config, labels=True),
         }
+        self._viewing = Viewing(tta, config.data, size)
+        shown = jax.ShapeDtypeStruct((*self._viewing.shown, 3), jnp.uint8)
+        self.eval_spec = {"image": shown, **known}
+
+    def eval_data(self, data: ConfigDict) -> ConfigDict:
+        return self._viewing.data(data)
 
     def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
         sums, model_state = self._sums(params, batch, ctx)
@@ -62,17 +70,19 @@ class Supervised(encoders.EncoderTask):
 
     def pictures(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         """image | where [CLS] looks in the last block, all heads together"""
-        image = batch["image"]
+        image = self._viewing(batch["image"])[0]
         maps = encoders.attention_maps(
             self.encoder, params["encoder"], self._space.to_float(image)
         )
         seen = under_heat(image, maps["cls"][:, -1].mean(axis=1))
         return {"attention": jnp.concatenate([image, seen], axis=2)}
 
-    def _plain(self, params: Tree, batch: Batch, ctx: Context) -> Array:
-        """The head's outputs (B, C) float32 for images as they are."""
-        image = self._space.to_float(batch["image"])
-        return self._apply(params, ctx, image, train=False)[0]
+    def _plain(self, params: Tree, batch: Batch, ctx: Context) -> list[Array]:
+        """The head's outputs (B, C) float32 for each view of images as they are."""
+        return [
+            self._apply(params, ctx, self._space.to_float(image), train=False)[0]
+            for image in self._viewing(batch["image"])
+        ]
 
     def _augmented(
         self, params: Tree, batch: Batch, ctx: Context, wanted: Array

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from beit_jax.data.ops import augmix, randaugment, trivialaugment
+from beit_jax.tasks.viewing import VIEWS
 from tests.data import corpus
 
 torch = pytest.importorskip("torch")
@@ -49,3 +50,14 @@ def test_augmix_mixes_as_timm():
         weights = augmix.weights_of(chains[:, 0])
         wanted = mix._apply_basic(IMAGE, weights, np.float32(u[0]))
         np.testing.assert_array_equal(augmix.apply(IMAGE, 4, u, FILL), wanted)
+
+
+@pytest.mark.parametrize("name, peer", [("five", "five_crop"), ("ten", "ten_crop")])
+def test_crops_are_those_of_torchvision(name, peer):
+    functional = pytest.importorskip("torchvision.transforms.functional")
+    image = np.arange(2 * 9 * 12 * 3).reshape(2, 9, 12, 3)
+    theirs = getattr(functional, peer)(torch.tensor(image).movedim(3, 1), (4, 6))
+    wanted = [np.asarray(crop.movedim(1, 3)) for crop in theirs]
+    order = [4, 0, 1, 2, 3, 9, 5, 6, 7, 8][: len(wanted)]  # here the centre is first
+    for got, index in zip(VIEWS[name](image, (4, 6)), order, strict=True):
+        np.testing.assert_array_equal(got, wanted[index])
