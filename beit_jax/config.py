@@ -105,6 +105,9 @@ def defaults() -> ConfigDict:
                 "ema_decay": 0.0,  # 0: no average of the weights
                 # where a cosine takes it by the end of the run; not set: constant
                 "ema_decay_end": config_dict.placeholder(float),
+                # parameters that alone do train, by parts of their paths: "*bias,head";
+                # empty: all. All others have no moments
+                "train": "",
                 "freeze": "",  # parameters that do not train: path prefixes, "a,b/c"
                 "freeze_blocks": 0,  # nor do so many first blocks and the embeddings
                 # settings of some parameters: {NAME: {"prefix": "a,b/c", "lr": ...}}

@@ -16,6 +16,7 @@ from beit_jax.checkpoints import steps
 from beit_jax.checkpoints.foreign import families, files, hub
 from beit_jax.checkpoints.foreign.rules import NO_HINTS, Hints, Report, Undecided
 from beit_jax.checkpoints.steps import Restored
+from beit_jax.models import lora
 
 SUFFIXES = (*files.SINGLE, ".pkl")
 
@@ -92,7 +93,9 @@ def read(
     """
     location = locate(path)
     if is_ours(location):
-        return families.ours(steps.restore_params(location), hints)
+        saved = steps.restore_params(location)
+        params, config = lora.added(saved.params, saved.config)
+        return families.ours(saved._replace(params=params, config=config), hints)
     return families.restore(files.read(location), hints, allow)
 
 

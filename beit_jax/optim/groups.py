@@ -17,6 +17,7 @@ from beit_jax.optim.schedules import Rate
 Tree = Any
 
 REST = "rest"  # what no group of the config covers
+STILL = "still"  # what optim.train leaves as it is
 # What a group may change; all else of `optim` is the whole run's.
 KEYS = ("name", "lr", "min_lr", "warmup_lr", "schedule", "weight_decay")
 KEYS += ("weight_decay_end", "b1", "b2", "eps", "momentum")
@@ -98,11 +99,12 @@ def _settings(config: ConfigDict, name: str, where: str) -> ConfigDict:
     return settings
 
 
-def labels(groups: Mapping[str, Any], params: Tree) -> Tree:
+def labels(groups: Mapping[str, Any], params: Tree, resting: Tree) -> Tree:
     """The name of each parameter's group, REST where none covers it.
 
     Args:
       groups: the section `optim.groups`, {name: {"prefix": "a,b/c", ...}}.
+      resting: True for what does not train, which is in none: STILL.
 
     Raises:
       ValueError: a group without a prefix, one that no parameter has, or two that have
@@ -117,14 +119,17 @@ def labels(groups: Mapping[str, Any], params: Tree) -> Tree:
                     "give them other prefixes"
                 )
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: owner.get(name_of(path), REST), params
+        lambda path, _, rests: STILL if rests else owner.get(name_of(path), REST),
+        params,
+        resting,
     )
 
 
 def _prefix(name: str, section: Any) -> str:
-    if name == REST or not name.isidentifier():
+    if name in (REST, STILL) or not name.isidentifier():
         raise ValueError(
-            f"optim.groups: {name!r} cannot name a group; take a word, but not {REST!r}"
+            f"optim.groups: {name!r} cannot name a group; take a word, but not "
+            f"{REST!r} or {STILL!r}"
         )
     prefix = section.get("prefix") if isinstance(section, (dict, ConfigDict)) else None
     if not (prefix and isinstance(prefix, str)):

@@ -1,5 +1,6 @@
 """The factor on each parameter's learning rate: by layer, and 0 where it is frozen."""
 
+import fnmatch
 from typing import Any
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from beit_jax.checkpoints.names import covered, name_of
+from beit_jax.checkpoints.names import covered, flatten, name_of
 
 Tree = Any
 
@@ -29,6 +30,32 @@ def layer_scales(layers: Tree, decay: float) -> Tree:
     return jax.tree.map(
         lambda layer: np.float32(decay ** (top - layer.astype(np.float64))), layers
     )
+
+
+def resting(params: Tree, train: str) -> Tree:
+    """True for each parameter that a run with `optim.train` leaves as it is.
+
+    Args:
+      train: patterns, "*bias,norm*,head"; a parameter trains if any part of its path
+        is like one of them. Empty: all do.
+
+    Raises:
+      ValueError: a pattern that no parameter has.
+    """
+    patterns = list(filter(None, train.split(",")))
+    parts = [name.split("/") for name in flatten(params)]
+    for pattern in patterns:
+        if not any(fnmatch.filter(path, pattern) for path in parts):
+            raise ValueError(
+                f"optim.train={pattern!r} is like no part of a parameter's path; they "
+                f"have {', '.join(sorted({part for path in parts for part in path}))}"
+            )
+
+    def rests(path, _) -> bool:
+        mine = name_of(path).split("/")
+        return bool(patterns) and not any(fnmatch.filter(mine, p) for p in patterns)
+
+    return jax.tree_util.tree_map_with_path(rests, params)
 
 
 def trained(params: Tree, layers: Tree, freeze: str, freeze_blocks: int) -> Tree:
@@ -77,6 +104,11 @@ def scales(config: ConfigDict, params: Tree, layers: Tree) -> Tree:
       layers: the number of each one's layer, see `Task.layers`.
     """
     factors = trained(params, layers, config.freeze, config.freeze_blocks)
+    if config.train:
+        rests = resting(params, config.train)
+        factors = jax.tree.map(
+            lambda factor, rest: factor * np.float32(not rest), factors, rests
+        )
     if config.layer_decay == 1:
         return factors
     return jax.tree.map(np.multiply, factors, layer_scales(layers, config.layer_decay))

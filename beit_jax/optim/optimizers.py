@@ -184,15 +184,17 @@ def make(config: ConfigDict, plan: Plan, params: Tree, layers: Tree) -> Optimize
       ValueError: no such optimizer, or parameters that do not fit the settings.
     """
     scales = layers_lib.scales(config, params, layers)
-    labels = groups_lib.labels(config.groups, params)
+    resting = layers_lib.resting(params, config.train)
+    labels = groups_lib.labels(config.groups, params, resting)
     groups = groups_lib.make(
         config, plan, labels, scales=scales, decayed=decay_mask(params), layers=layers
     )
     moves = {name: _steps(group) for name, group in groups.items()}
     # Before the groups part: the norm is that of all gradients together.
     steps = [clip(config.clip_norm)] if config.clip_norm else []
-    if config.groups:
+    if config.groups or config.train:
         chains = {name: optax.chain(*move) for name, move in moves.items()}
+        chains[groups_lib.STILL] = optax.set_to_zero()
         steps.append(optax.partition(chains, labels))
     else:  # flat, as the states of all runs have been
         steps += moves[groups_lib.REST]

@@ -79,6 +79,8 @@ class Opened:
     ):
         self.saved, self._asked = saved, image_size
         self.config = (config or _own(saved)).copy_and_resolve_references()
+        if "lora" in self.config.task:  # which is in the weights that were read
+            del self.config.task["lora"]
         if image_size is not None:
             height, width = pair(image_size)
             size = height if height == width else (height, width)

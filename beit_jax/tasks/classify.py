@@ -33,6 +33,8 @@ class Classify(Supervised):
         each; "balanced": examples / (C * examples of the class), by those that are
         trained on. A mixed image counts as its two parts do.
       tta: views that an evaluation or a prediction averages, of VIEWS in viewing.py.
+      lora: rank and alpha of additions to attention's kernels, see models/lora.py;
+        with optim.train="lora,head,fc_norm" they and the head alone are trained.
 
     From scratch the encoder starts as in the official fine-tuning code, which differs
     from pre-training: `config.model.init_as`.
@@ -52,9 +54,10 @@ class Classify(Supervised):
         loss: Mapping[str, Any] = (),
         class_weights: tuple | str = (),
         tta: str = "",
+        lora: Mapping[str, Any] = (),
     ):
         label = {"label": jax.ShapeDtypeStruct((), jnp.int32)}
-        self._build(config, classes, label, pool, head, head_init_scale, tta)
+        self._build(config, classes, label, pool, head, head_init_scale, tta, lora)
         self.classes, self._smoothing = classes, label_smoothing
         self._loss = loss_of(
             loss, "cross_entropy", ("cross_entropy", "binary", "focal")

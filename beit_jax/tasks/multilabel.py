@@ -19,7 +19,7 @@ class Multilabel(Supervised):
 
     Args:
       classes: C.
-      pool, head_init_scale, head, tta: as of `Classify`.
+      pool, head_init_scale, head, tta, lora: as of `Classify`.
       label_smoothing: what is wanted goes by so much towards one half.
       loss: name ("binary" unless said, or "focal") and settings, see losses.py.
       class_weights: how much more an image that has a class counts than one that has
@@ -41,9 +41,10 @@ class Multilabel(Supervised):
         loss: Mapping[str, Any] = (),
         class_weights: tuple | str = (),
         tta: str = "",
+        lora: Mapping[str, Any] = (),
     ):
         labels = {"labels": jax.ShapeDtypeStruct((classes,), jnp.float32)}
-        self._build(config, classes, labels, pool, head, head_init_scale, tta)
+        self._build(config, classes, labels, pool, head, head_init_scale, tta, lora)
         self.classes, self._smoothing = classes, label_smoothing
         self._loss = loss_of(loss, "binary", ("binary", "focal"))
         self._weights = ClassWeights(class_weights, classes, _balanced)

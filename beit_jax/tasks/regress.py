@@ -20,7 +20,7 @@ class Regress(Supervised):
 
     Args:
       targets: their names, as the source has them.
-      pool, head_init_scale, head, tta: as of `Classify`.
+      pool, head_init_scale, head, tta, lora: as of `Classify`.
       loss: name ("mse" unless said, "l1", "smooth_l1") and settings, see losses.py.
       mean, std: of each target, a number each; the head gives (number - mean) / std,
         of which the loss is. Without: 0 and 1. Metrics are of the numbers themselves.
@@ -40,10 +40,11 @@ class Regress(Supervised):
         mean: tuple = (),
         std: tuple = (),
         tta: str = "",
+        lora: Mapping[str, Any] = (),
     ):
         self.targets, count = _names(targets), len(targets)
         numbers = {"numbers": jax.ShapeDtypeStruct((count,), jnp.float32)}
-        self._build(config, count, numbers, pool, head, head_init_scale, tta)
+        self._build(config, count, numbers, pool, head, head_init_scale, tta, lora)
         self._loss = loss_of(loss, "mse", ("mse", "l1", "smooth_l1"))
         self._mean = _numbers("mean", mean or count * (0.0,), count)
         self._std = _numbers("std", std or count * (1.0,), count)

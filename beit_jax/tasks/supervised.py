@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 
 from beit_jax import lookup
 from beit_jax.heads.linear import POOLS
+from beit_jax.models.lora import Lora
 from beit_jax.tasks import encoders, on_device
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 from beit_jax.tasks.losses import LOSSES, Loss
@@ -30,6 +32,7 @@ class Supervised(encoders.EncoderTask):
         head: Mapping[str, Any],
         head_init_scale: float,
         tta: str,
+        lora: Mapping[str, Any],
     ) -> None:
         """Sets network, pool, views and what an example has.
 
@@ -48,6 +51,7 @@ class Supervised(encoders.EncoderTask):
             init_scale=head_init_scale,
         )
         self.pool = pool
+        self._lora = lookup.call(Lora, lora, "config.task.lora") if lora else None
         self.train_spec = {
             "image": jax.ShapeDtypeStruct((*size, 3), jnp.uint8),
             **known,
@@ -59,6 +63,19 @@ class Supervised(encoders.EncoderTask):
 
     def eval_data(self, data: ConfigDict) -> ConfigDict:
         return self._viewing.data(data)
+
+    def init(self, rng: Array, batch: Batch) -> Tree:
+        made = super().init(rng, batch)
+        if self._lora:
+            encoder = nn.unbox(made["params"]["encoder"])
+            made["params"]["lora"] = self._lora.init(
+                jax.random.fold_in(rng, 1), encoder
+            )
+        return made
+
+    def _whole(self, params: Tree) -> Tree:
+        """Those of the network, with what `lora` adds to them."""
+        return self._lora.added(params) if self._lora else params
 
     def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
         sums, model_state = self._sums(params, batch, ctx)
@@ -72,13 +89,14 @@ class Supervised(encoders.EncoderTask):
         """image | where [CLS] looks in the last block, all heads together"""
         image = self._viewing(batch["image"])[0]
         maps = encoders.attention_maps(
-            self.encoder, params["encoder"], self._space.to_float(image)
+            self.encoder, self._whole(params)["encoder"], self._space.to_float(image)
         )
         seen = under_heat(image, maps["cls"][:, -1].mean(axis=1))
         return {"attention": jnp.concatenate([image, seen], axis=2)}
 
     def _plain(self, params: Tree, batch: Batch, ctx: Context) -> list[Array]:
         """The head's outputs (B, C) float32 for each view of images as they are."""
+        params = self._whole(params)
         return [
             self._apply(params, ctx, self._space.to_float(image), train=False)[0]
             for image in self._viewing(batch["image"])
@@ -95,6 +113,7 @@ class Supervised(encoders.EncoderTask):
         if "mix" in batch:
             image, wanted = on_device.mix(image, wanted, batch["mix"])
             weight = weight * weight[::-1]  # a skipped partner spoils the row
+        params = self._whole(params)
         outputs, model_state = self._apply(params, ctx, image, train=True)
         return outputs, wanted, weight, model_state
 
