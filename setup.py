@@ -41,6 +41,8 @@ setup(
         f"tensorflow{TENSORFLOW}; {NOT_LINUX_X86}",
     ],
     extras_require={
+        "datasets": ["datasets>=3,<6"],  # the source "huggingface"
+        "parquet": ["pyarrow>=17"],  # the source "parquet"
         "cuda": ["jax[cuda13]>=0.10,<0.12"],
         "hub": [HUB],  # checkpoints by their names on the Hugging Face hub
         "tpu": ["jax[tpu]>=0.10,<0.12"],

@@ -126,7 +126,7 @@ def test_the_table_holds_sources(name):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"name": "digit"}, "no 'digit'.*digits, folder, list, mixture, synth.*tfds"),
+        ({"name": "digit"}, "no 'digit'.*digits, folder, hugging.*tfds"),
         ({"name": "digits", "split": "val"}, "no split 'val'"),
         ({"name": "synthetic", "size": 0}, "size=0 must be at least 1"),
     ],

@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from beit_jax import lookup
-from beit_jax.data.sources import digits, folder, listing, mixture, synthetic, tfds
+from beit_jax.data.sources import (
+    digits,
+    folder,
+    huggingface,
+    listing,
+    mixture,
+    parquet,
+    synthetic,
+    tfds,
+    webdataset,
+)
 from beit_jax.data.sources.base import (
     BadExample,
     DataError,
@@ -28,10 +38,13 @@ __all__ = [
 SOURCES = {
     "digits": digits.Digits,
     "folder": folder.Folder,
+    "huggingface": huggingface.HuggingFace,
     "list": listing.Listing,
     "mixture": mixture.Mixture,
+    "parquet": parquet.Parquet,
     "synthetic": synthetic.Synthetic,
     "tfds": tfds.Tfds,
+    "webdataset": webdataset.WebDataset,
 }
 
 

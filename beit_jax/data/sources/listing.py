@@ -1,19 +1,18 @@
 """Images named by a list, one a line, with labels, label maps or boxes."""
 
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from beit_jax.data.sources import list_rows
 from beit_jax.data.sources.base import Info, Record, Source, check_unique, digest
+from beit_jax.data.sources.classes import infer_names, numbering
 from beit_jax.data.sources.files import open_files
 from beit_jax.data.sources.list_rows import Form, Problems, Row
 from beit_jax.data.sources.subset import Subset
 from beit_jax.ranges import Count, SubsetSeed
 
-_MOST_CLASSES = 1_000_000  # beyond, a label is rather a mistake
 _OLDEST = 5  # fields that a row has always had, without its line
 
 
@@ -153,11 +152,11 @@ def _number_classes(
     given = [label for row in rows for label in _labels_of(row)]
     if not class_names:
         try:
-            class_names = _infer_names(given)
+            class_names = infer_names(given)
         except ValueError as error:
             raise ValueError(f"{problems.path} cannot be used: {error}") from error
     check_unique(class_names, {label for label in given if isinstance(label, str)})
-    number = _numbering(class_names)
+    number = numbering(class_names)
     numbered = []
     for row in rows:
         try:
@@ -184,43 +183,3 @@ def _labels_of(row: Row) -> list[int | str]:
 def _own_labels(row: Row) -> list[int | str]:
     """Those of the image itself."""
     return (row.labels or []) if row.label is None else [row.label]
-
-
-def _infer_names(labels: Sequence[int | str]) -> tuple[str, ...]:
-    """Class names from all labels that occur: sorted names, or "0" to the largest."""
-    number_of = {label: _as_number(label) for label in labels}
-    if None not in number_of.values():
-        largest = max(number_of.values(), default=-1)
-        return tuple(map(str, range(min(largest + 1, _MOST_CLASSES))))
-    numbers = [label for label in number_of if isinstance(label, int)]
-    if numbers:
-        name = next(label for label, number in number_of.items() if number is None)
-        raise ValueError(
-            f"labels are numbers ({numbers[0]}) and names ({name!r}); set class_names "
-            "to say which is which"
-        )
-    return tuple(sorted(number_of))
-
-
-def _as_number(label: int | str) -> int | None:
-    if isinstance(label, int):
-        return label
-    return int(label) if re.fullmatch(r"-?[0-9]{1,18}", label) else None
-
-
-def _numbering(class_names: tuple[str, ...]) -> Callable[[int | str], int]:
-    """A function from a label as it is given to its number in [0, C)."""
-    number_of = {name: number for number, name in enumerate(class_names)}
-
-    def number(label: int | str) -> int:
-        found = number_of.get(label, _as_number(label))
-        if found is None:
-            raise ValueError(
-                f"label {label!r} is none of the {len(class_names)} classes "
-                f"({', '.join(class_names[:5])}{', ...' * (len(class_names) > 5)})"
-            )
-        if not 0 <= found < len(class_names):
-            raise ValueError(f"label {label!r} is outside [0, {len(class_names)})")
-        return found
-
-    return number

@@ -1,0 +1,91 @@
+"""Images in Parquet files, as bytes in a column; the extra "parquet"."""
+
+import glob
+import os
+
+from beit_jax.data.sources.base import DataError
+from beit_jax.data.sources.subset import Subset
+from beit_jax.data.sources.table import Table, needed
+from beit_jax.ranges import Count, SubsetSeed
+
+MEMORY_LIMIT = (
+    4 * 2**30
+)  # bytes, as of a .tar.gz: one cannot seek in a compressed column
+
+
+class Parquet(Table):
+    """The rows of one or several files, which stay in memory.
+
+    Images are bytes, or as Hugging Face has them, {"bytes": ..., "path": ...}.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        image_key: str = "image",
+        label_key: str = "label",
+        class_names: tuple = (),
+        labels_per_class: Count = 0,
+        subset_seed: SubsetSeed = 0,
+        limit: Count = 0,
+        part: str = "",
+    ):
+        """Reads the files.
+
+        Args:
+          path: a file, a folder of .parquet files, or a pattern with *; sorted by name.
+          image_key: the column with images.
+          label_key: that with class names or numbers, or lists of them; empty: none.
+          class_names: in the order of the labels; empty: as they occur.
+          labels_per_class, subset_seed, limit, part: as of a folder.
+
+        Raises:
+          ValueError: no pyarrow, no files, columns that there are not, or too many
+            bytes.
+        """
+        parquet = needed("pyarrow.parquet", "parquet")
+        pyarrow = needed("pyarrow", "parquet")
+        files = _files(path)
+        keys = list(filter(None, (image_key, label_key)))
+        size, tables = 0, []
+        for file in files:
+            try:
+                opened = parquet.ParquetFile(file)
+            except (OSError, pyarrow.ArrowInvalid) as error:
+                raise DataError(f"{file} cannot be read: {error}") from error
+            missing = [key for key in keys if key not in opened.schema_arrow.names]
+            if missing:
+                raise ValueError(
+                    f"no column {missing[0]!r} in {file}; it has "
+                    f"{', '.join(opened.schema_arrow.names)}"
+                )
+            tables.append(opened.read(columns=keys))
+            size += tables[-1].nbytes
+            if size > MEMORY_LIMIT:
+                raise DataError(
+                    f"{path} takes more than {MEMORY_LIMIT} bytes, and Parquet stays "
+                    "in memory; make it a data set of Hugging Face once "
+                    "(datasets.load_dataset('parquet', ...).save_to_disk) and use the "
+                    "source 'huggingface', which reads from disk"
+                )
+        whole = pyarrow.concat_tables(tables)
+        self._images = whole[image_key]
+        labels = whole[label_key].to_pylist() if label_key else None
+        told = [f"{os.path.basename(f)} {os.path.getsize(f)}" for f in files]
+        subset = Subset(part, limit, labels_per_class, subset_seed)
+        name = os.path.basename(path.rstrip("/"))
+        self._keep(name, told, labels, len(whole), class_names, subset)
+
+    def _image(self, row: int) -> bytes:
+        value = self._images[row].as_py()
+        return value["bytes"] if isinstance(value, dict) else value
+
+
+def _files(path: str) -> list[str]:
+    place = os.path.expanduser(path)
+    if os.path.isdir(place):
+        place = os.path.join(glob.escape(place), "*.parquet")
+    files = sorted(glob.glob(place)) if not os.path.isfile(place) else [place]
+    if not files:
+        raise ValueError(f"no .parquet file, nor a folder of them, at path={path!r}")
+    return files
