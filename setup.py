@@ -42,6 +42,8 @@ setup(
     ],
     extras_require={
         "datasets": ["datasets>=3,<6"],  # the source "huggingface"
+        "mlflow": ["mlflow-skinny>=3,<4"],  # log.writers=("mlflow",)
+        "wandb": ["wandb>=0.19,<1"],  # log.writers=("wandb",)
         "parquet": ["pyarrow>=17"],  # the source "parquet"
         "cuda": ["jax[cuda13]>=0.10,<0.12"],
         "hub": [HUB],  # checkpoints by their names on the Hugging Face hub

@@ -105,9 +105,7 @@ def defaults() -> ConfigDict:
                 "ema_decay": 0.0,  # 0: no average of the weights
                 # where a cosine takes it by the end of the run; not set: constant
                 "ema_decay_end": config_dict.placeholder(float),
-                # parameters that alone do train, by parts of their paths: "*bias,head";
-                # empty: all. All others have no moments
-                "train": "",
+                "train": "",  # what alone trains: patterns, see optim/layers.py
                 "freeze": "",  # parameters that do not train: path prefixes, "a,b/c"
                 "freeze_blocks": 0,  # nor do so many first blocks and the embeddings
                 # settings of some parameters: {NAME: {"prefix": "a,b/c", "lr": ...}}
@@ -116,6 +114,7 @@ def defaults() -> ConfigDict:
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
             "log": {
                 "every_steps": 20,
+                "writers": (),  # "wandb", "mlflow": told what TensorBoard is
                 # without a step, an evaluation's batch or an end: the run hangs and is
                 # ended; 0: never
                 "watchdog_minutes": 30.0,

@@ -1,6 +1,7 @@
 """Looks names up in the packages' explicit tables and checks their settings."""
 
 import difflib
+import importlib
 import inspect
 import types
 import typing
@@ -125,3 +126,13 @@ def build(
         raise ValueError(f"{where} needs a name: one of {', '.join(sorted(table))}")
     name = settings.pop("name")
     return call(lookup(table, name, where), settings, f"{where} {name!r}", **given)
+
+
+def needed(package: str, extra: str) -> Any:
+    """A package that only some need; raises ValueError with the way to it."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ValueError(
+            f"this needs the package {package}: pip install beit_jax[{extra}]"
+        ) from error

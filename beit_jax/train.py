@@ -93,7 +93,8 @@ def _train(
 
         clock.go_on(times(workdir), first)  # before the writer drops some of them
         # After the restore: a run that is refused leaves no files.
-        with Writer(workdir, first, enabled=shard[0] == 0) as writer:
+        told_to = config.log.writers, config.to_dict()
+        with Writer(workdir, first, shard[0] == 0, *told_to) as writer:
             list_skipped(workdir, shard[0], stream, tests)
             spec = sharding.batch_spec(stream.spec, mesh)
             introduce((update, state, frozen, spec), config, notes, writer, meter)

@@ -13,7 +13,7 @@ from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.config import Plan
 from beit_jax.data.sources import difference
 from beit_jax.lookup import nearest
-from beit_jax.run import state
+from beit_jax.run import boards, state
 from beit_jax.run.evaluator import Evaluation
 from beit_jax.tasks.base import Context
 
@@ -41,7 +41,9 @@ def check_metrics(config: ConfigDict, task, tests: Sequence[Evaluation]) -> None
 
 
 def check_start(config: ConfigDict) -> None:
-    """Raises ValueError where `init_fresh` leaves out what no checkpoint gives."""
+    """Raises ValueError where `init_fresh` leaves out what no checkpoint gives, or
+    there is no such writer."""
+    boards.check(config.log.writers)
     if config.init_fresh and not config.init_from:
         raise ValueError(
             f"init_fresh={config.init_fresh!r} are parameters that init_from does not "

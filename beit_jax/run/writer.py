@@ -4,12 +4,15 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from beit_jax import __version__
+from beit_jax.run import boards
 from beit_jax.run.board import Board
 from beit_jax.text import UTF8, Table, one_line
 
@@ -17,13 +20,26 @@ from beit_jax.text import UTF8, Table, one_line
 class Writer:
     """Appends to `metrics.jsonl`, `notes.txt` and `tensorboard/` in a work directory.
 
+    Others may be told as TensorBoard is, see boards.py.
+
     Lines are `{"step": 12, "train/loss": 3.4}`. On a restart, lines beyond the restored
     step are dropped, so that every step is told once. Of notes none is dropped, and
     every start begins with the step from which it goes on.
     """
 
-    def __init__(self, workdir: pathlib.Path, first_step: int, enabled: bool = True):
-        """Writes nothing unless `enabled` (one host of many is)."""
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        first_step: int,
+        enabled: bool = True,
+        others: Sequence[str] = (),
+        config: Mapping[str, Any] = MappingProxyType({}),
+    ):
+        """Writes nothing unless `enabled` (one host of many is).
+
+        Args:
+          others: names of BOARDS that are told what TensorBoard is, and `config`.
+        """
         self._enabled, self.workdir = enabled, workdir
         if not enabled:
             return
@@ -32,7 +48,8 @@ class Writer:
         self._pictures = workdir / "pictures"
         self._drop_lines_after(first_step)
         self._lines = self._path.open("a", **UTF8)
-        self._board = Board(workdir / "tensorboard", first_step + 1)
+        self._boards = [Board(workdir / "tensorboard", first_step + 1)]
+        self._boards += boards.begin(others, workdir, config)
         self.note(f"from step {first_step} on, by beit_jax {__version__}")
 
     def __enter__(self) -> "Writer":
@@ -41,21 +58,24 @@ class Writer:
     def __exit__(self, *_) -> None:
         if self._enabled:
             self._lines.close()
-            self._board.close()
+            for board in self._boards:
+                board.close()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         if not self._enabled:
             return
         self._line({"step": step, **{k: _json_number(v) for k, v in values.items()}})
-        for name, value in values.items():
-            self._board.scalar(name, value, step)
-        self._board.flush()
+        for board in self._boards:
+            for name, value in values.items():
+                board.scalar(name, value, step)
+            board.flush()
 
     def warning(self, step: int, sentence: str) -> None:
         if not self._enabled:
             return
         self._line({"step": step, "warning": sentence})
-        self._board.text("warning", one_line(sentence), step)
+        for board in self._boards:
+            board.text("warning", one_line(sentence), step)
         self.note(f"step {step}: WARNING: {sentence}")
 
     def note(self, text: str) -> None:
@@ -71,7 +91,8 @@ class Writer:
         for name, rows in pictures.items() if self._enabled else ():
             name = prefix + name
             image = np.concatenate(list(rows))
-            self._board.image(name, image, step)
+            for board in self._boards:
+                board.image(name, image, step)
             self._pictures.mkdir(exist_ok=True)
             file = self._pictures / f"{name.replace('/', '_')}_{step:07d}.png"
             one_picture(rows).save(file)

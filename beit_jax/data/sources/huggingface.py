@@ -4,7 +4,8 @@ import os
 from typing import Any
 
 from beit_jax.data.sources.subset import Subset
-from beit_jax.data.sources.table import Table, needed
+from beit_jax.data.sources.table import Table
+from beit_jax.lookup import needed
 from beit_jax.ranges import Count, SubsetSeed
 
 

@@ -5,7 +5,8 @@ import os
 
 from beit_jax.data.sources.base import DataError
 from beit_jax.data.sources.subset import Subset
-from beit_jax.data.sources.table import Table, needed
+from beit_jax.data.sources.table import Table
+from beit_jax.lookup import needed
 from beit_jax.ranges import Count, SubsetSeed
 
 MEMORY_LIMIT = (

@@ -1,6 +1,5 @@
 """Images and labels in the columns of a table, read by index."""
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,13 +73,3 @@ def _flat(numbers: Sequence[list[int]], rows: np.ndarray) -> np.ndarray:
     """Rows, how many labels each has, and the labels."""
     mine = [numbers[row] for row in rows]
     return np.concatenate([rows, [len(row) for row in mine], *mine]).astype(np.int64)
-
-
-def needed(package: str, extra: str) -> Any:
-    """A package that only some need; raises ValueError with the way to it."""
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise ValueError(
-            f"this needs the package {package}: pip install beit_jax[{extra}]"
-        ) from error
