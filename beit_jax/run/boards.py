@@ -9,6 +9,7 @@ MLFLOW_TRACKING_URI, …).
 import json
 import os
 import pathlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -87,7 +88,8 @@ class MLflow:
         return self._client.create_run(experiment, run_name=name).info.run_id
 
     def scalar(self, name: str, value: float, step: int) -> None:
-        self._told.append(self._metric(name, float(value), 0, step))
+        now = int(1000 * time.time())
+        self._told.append(self._metric(name, float(value), now, step))
 
     def text(self, name: str, text: str, step: int) -> None:
         self._client.log_text(self.id, text, f"{name}_{step:07d}.txt")

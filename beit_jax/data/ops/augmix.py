@@ -16,7 +16,8 @@ DEPTH = 3  # ops in a chain, at most
 _EACH = 3  # uniforms of an op: which, strength, sign
 _CHAIN = 2 + DEPTH * _EACH  # of a chain: weight, depth, ops
 NUMBERS = 1 + WIDTH * _CHAIN
-# timm's names, in timm's order: all but those that a test corruption is made of.
+# timm's names, in timm's order. What it does to colour, contrast, brightness and
+# sharpness is not in the paper, whose tests of robustness have such corruptions.
 OPS = (
     "AutoContrast",
     "ColorIncreasing",
