@@ -3,6 +3,7 @@
 import json
 import struct
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -58,25 +59,37 @@ def records(data: bytes):
             whole = b""
 
 
-def test_wandb_has_one_run_with_all_that_was_told(tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
+def written(file, seconds=30):
+    """Its records, once there is the last: wandb's own process writes them."""
     from wandb.proto.wandb_internal_pb2 import Record
 
+    for _ in range(10 * seconds):
+        found = [Record.FromString(data) for data in records(file.read_bytes())]
+        if found and found[-1].WhichOneof("record_type") == "exit":
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{file} has no end")
+
+
+def losses(found):
+    """(step, loss) of the records that tell one."""
+    for record in found:
+        items = {
+            "/".join(item.nested_key) or item.key: json.loads(item.value_json)
+            for item in record.history.item
+        }
+        if "train/loss" in items:
+            yield items["step"], items["train/loss"]
+
+
+def test_wandb_has_one_run_with_all_that_was_told(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     run = told(tmp_path, "wandb")
     files = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     assert {file.stem for file in files} == {f"run-{run}"}
-    steps = []
-    for file in files:
-        for data in records(file.read_bytes()):
-            record = Record.FromString(data)
-            items = {
-                "/".join(item.nested_key) or item.key: json.loads(item.value_json)
-                for item in record.history.item
-            }
-            if "train/loss" in items:
-                steps.append((items["step"], items["train/loss"]))
+    steps = [told for file in files for told in losses(written(file))]
     assert sorted(steps) == [(1, 1.0), (2, 2.0), (3, 3.0), (3, 23.0), (4, 24.0)]
     assert [*tmp_path.glob("wandb/offline-run-*/files/media/images/seen*.png")]
 
