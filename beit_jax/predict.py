@@ -101,6 +101,8 @@ def _predict(
     seen = opened.open(checkpoint, config)
     if tta:
         seen.config.task.tta = tta
+        if asked.what not in seen.task.outputs:
+            raise ValueError(f"{asked.what} is of one view: leave out --tta={tta}")
     mesh = sharding.make_mesh(seen.config.mesh)
     size = batch_size or _enough(source.info.num_examples, mesh)
     sharding.check_batch_size(size, mesh)

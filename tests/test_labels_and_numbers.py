@@ -60,17 +60,19 @@ def test_several_labels_are_learnt_measured_and_predicted(photos, tmp_path):
 
 
 def test_numbers_are_learnt_measured_and_predicted(photos, tmp_path):
-    workdir, light = tmp_path / "run", {"targets": ("light",), "separator": "|"}
+    workdir, images = tmp_path / "run", {"targets": ("light",), "separator": "|"}
     changes = {"task__targets": ("light",), "task__mean": (130.0,)}
     changes |= {"task__std": (50.0,), "steps": 2}
-    metrics = run(photos, "regress", workdir, light, **changes)
+    metrics = run(photos, "regress", workdir, images, **changes)
     assert evaluate(workdir) == metrics
     assert {"eval/mae", "eval/rmse", "eval/r2", "eval/loss"} <= {*metrics}
     (one,) = found = [*predict(workdir, [photos / "3.png"], "numbers")]
-    assert 80 < one.found["light"] < 180  # the head starts at the mean
+    assert one.found["target"].tolist() == ["light"]
+    (light,) = one.found["number"]
+    assert 80 < light < 180  # the head starts at the mean
     PREDICTIONS["numbers"].write(found, tmp_path, None)
     record = json.loads((tmp_path / "numbers.jsonl").read_text())
-    assert record["numbers"]["light"] == pytest.approx(one.found["light"], rel=1e-5)
+    assert record["numbers"]["light"] == pytest.approx(light, rel=1e-5)
     assert (tmp_path / "numbers.csv").read_text().startswith("image,light\n")
 
 

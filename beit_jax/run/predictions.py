@@ -37,6 +37,7 @@ Find = Callable[[Batch], dict[str, np.ndarray]]
 
 INPUTS = ("image", "token_image", "mask")  # of a task, made of an image alone
 _PAIR = ("label", "probability")
+_NUMBERS = ("target", "number")
 
 
 class Asked(NamedTuple):
@@ -87,10 +88,6 @@ class OfEncoder:
         self._encoder, self._asked = opened.encoder, asked
         size = (*self._encoder.size, 3)
         self.spec = {"image": jax.ShapeDtypeStruct(size, np.uint8)}
-        if opened.config.task.get("tta"):
-            raise ValueError(
-                f"{asked.what} is of one view: --tta is for labels and numbers"
-            )
 
     def data(self, data: ConfigDict) -> ConfigDict:
         return data
@@ -147,15 +144,16 @@ class Labels(OfTask):
 
 
 class Numbers(OfTask):
-    """A number for each of the task's targets, by its name."""
+    """target (T,), names of what a regression tells, and number (T,) float32."""
 
     files = ("numbers.csv", "numbers.jsonl")
 
     def on_mesh(self, mesh: Mesh) -> Find:
-        find, names = super().on_mesh(mesh), self._opened.task.targets
+        find, names = super().on_mesh(mesh), np.array(self._opened.task.targets)
 
         def named(batch: Batch) -> dict[str, np.ndarray]:
-            return dict(zip(names, find(batch)["numbers"].T, strict=True))
+            numbers = find(batch)["numbers"]
+            return {"target": np.tile(names, (len(numbers), 1)), "number": numbers}
 
         return named
 
@@ -168,7 +166,8 @@ class Numbers(OfTask):
         ):
             table = Table(file)
             for number, one in enumerate(found):
-                values = {name: float(f"{x:.6g}") for name, x in one.found.items()}
+                pairs = zip(*(one.found[key].tolist() for key in _NUMBERS), strict=True)
+                values = {name: float(f"{x:.6g}") for name, x in pairs}
                 if not number:
                     table.write(["image", *values])
                 table.write([one.name, *values.values()])

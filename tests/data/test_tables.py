@@ -132,6 +132,13 @@ def test_a_column_that_there_is_not_is_named_with_those_that_there_are(tmp_path)
         sources.build(spec)
 
 
+def test_a_file_that_is_no_parquet_is_named(tmp_path):
+    pytest.importorskip("pyarrow")
+    (tmp_path / "a.parquet").write_bytes(b"404 Not Found")
+    with pytest.raises(sources.DataError, match="a.parquet cannot be read: "):
+        sources.build({"name": "parquet", "path": str(tmp_path)})
+
+
 @pytest.mark.parametrize(
     "package, spec",
     [

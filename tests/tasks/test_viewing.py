@@ -83,5 +83,7 @@ def test_commands_take_views(tmp_path):
     ]
     told = {one.found["probability"].tobytes() for one in found}
     assert len(told) == len(VIEWS)
-    with pytest.raises(ValueError, match="features is of one view"):
+    with pytest.raises(
+        ValueError, match="features is of one view: leave out --tta=flip"
+    ):
         predict(tmp_path / "run", [tmp_path / "a.png"], "features", tta="flip")

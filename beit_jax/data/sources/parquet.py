@@ -2,6 +2,7 @@
 
 import glob
 import os
+from typing import Any
 
 from beit_jax.data.sources.base import DataError
 from beit_jax.data.sources.subset import Subset
@@ -44,32 +45,9 @@ class Parquet(Table):
           ValueError: no pyarrow, no files, columns that there are not, or too many
             bytes.
         """
-        parquet = needed("pyarrow.parquet", "parquet")
-        pyarrow = needed("pyarrow", "parquet")
+        needed("pyarrow.parquet", "parquet")  # is said before what is wrong with files
         files = _files(path)
-        keys = list(filter(None, (image_key, label_key)))
-        size, tables = 0, []
-        for file in files:
-            try:
-                opened = parquet.ParquetFile(file)
-            except (OSError, pyarrow.ArrowInvalid) as error:
-                raise DataError(f"{file} cannot be read: {error}") from error
-            missing = [key for key in keys if key not in opened.schema_arrow.names]
-            if missing:
-                raise ValueError(
-                    f"no column {missing[0]!r} in {file}; it has "
-                    f"{', '.join(opened.schema_arrow.names)}"
-                )
-            tables.append(opened.read(columns=keys))
-            size += tables[-1].nbytes
-            if size > MEMORY_LIMIT:
-                raise DataError(
-                    f"{path} takes more than {MEMORY_LIMIT} bytes, and Parquet stays "
-                    "in memory; make it a data set of Hugging Face once "
-                    "(datasets.load_dataset('parquet', ...).save_to_disk) and use the "
-                    "source 'huggingface', which reads from disk"
-                )
-        whole = pyarrow.concat_tables(tables)
+        whole = _read(files, list(filter(None, (image_key, label_key))))
         self._images = whole[image_key]
         labels = whole[label_key].to_pylist() if label_key else None
         told = [f"{os.path.basename(f)} {os.path.getsize(f)}" for f in files]
@@ -80,6 +58,36 @@ class Parquet(Table):
     def _image(self, row: int) -> bytes:
         value = self._images[row].as_py()
         return value["bytes"] if isinstance(value, dict) else value
+
+
+def _read(files: list[str], keys: list[str]) -> Any:
+    """The columns of all files as one table."""
+    pyarrow, size, tables = needed("pyarrow", "parquet"), 0, []
+    for file in files:
+        tables.append(_columns(file, keys))
+        size += tables[-1].nbytes
+        if size > MEMORY_LIMIT:
+            raise DataError(
+                f"{file} and what comes before it take more than {MEMORY_LIMIT} bytes, "
+                "and Parquet stays in memory; make it a data set of Hugging Face once "
+                "(datasets.load_dataset('parquet', ...).save_to_disk) and use the "
+                "source 'huggingface', which reads from disk"
+            )
+    return pyarrow.concat_tables(tables)
+
+
+def _columns(file: str, keys: list[str]) -> Any:
+    parquet = needed("pyarrow.parquet", "parquet")
+    try:
+        opened = parquet.ParquetFile(file)
+        there = opened.schema_arrow.names
+        if missing := [key for key in keys if key not in there]:
+            raise ValueError(
+                f"no column {missing[0]!r} in {file}; it has {', '.join(there)}"
+            )
+        return opened.read(columns=keys)
+    except (OSError, needed("pyarrow", "parquet").ArrowInvalid) as error:
+        raise DataError(f"{file} cannot be read: {error}") from error
 
 
 def _files(path: str) -> list[str]:
