@@ -1,13 +1,14 @@
 """Images/s, compile time and memory of the pre-training step, tokenizer included.
 
-    python benchmarks/step.py [--model tiny|base|large] [--batch N] [--dtype bfloat16]
-        [--remat dots|full] [--unroll 12] [--tokenizer dvae]
+    python benchmarks/step.py [--model tiny|small|base|large] [--batch N]
+        [--dtype bfloat16] [--remat dots|full] [--unroll 12] [--tokenizer dvae|none]
     python benchmarks/step.py --sweep base large
 
 The batch is random and stays on the device; the input pipeline is measured by
 input_pipeline.py. Prints one JSON line a measurement. --sweep measures those models in
 float32 and bfloat16 with every kind of rematerialisation, and unrolled, each in a
-process of its own, and prints a markdown table.
+process of its own, and prints a markdown table. `--tokenizer none` makes tokens of sums
+of pixels, which costs nothing: torch_step.py measures PyTorch on that work.
 """
 
 import argparse
@@ -19,20 +20,26 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from beit_jax import config as c
 from beit_jax import sharding, tasks
 from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.run import state, step, summary
+from beit_jax.targets import TARGETS
+from beit_jax.targets.tokens import Tokens
 
 MODELS = {
+    "mini": {"image_size": 32, "patch_size": 8, "dim": 96, "depth": 4, "heads": 4},
     "tiny": {"image_size": 32, "patch_size": 4, "dim": 96, "depth": 4, "heads": 4},
+    "small": {"image_size": 32, "patch_size": 4, "dim": 192, "depth": 6, "heads": 6},
     "base": {"image_size": 224, "variant": "base", "preset": "released"},
     "large": {"image_size": 224, "variant": "large", "preset": "released"},
 }
-MASKS = {"tiny": 25, "base": 75, "large": 75}
-BATCHES = {"tiny": 128, "base": 8, "large": 4}
+MASKS = {"mini": 6, "tiny": 25, "small": 25, "base": 75, "large": 75}
+BATCHES = {"mini": 128, "tiny": 128, "small": 128, "base": 8, "large": 4}
+VOCABS = {"mini": 64, "tiny": 64, "small": 512, "base": 8192, "large": 8192}
 REMAT = ("none", "dots", "full")
 TOKENIZERS = {
     "vqvae": {"name": "vqvae", "width": 64, "code_dim": 16},
@@ -40,22 +47,39 @@ TOKENIZERS = {
 }
 
 
+class Sums(Tokens):
+    """Tokens for nothing: the sum of a patch's pixels, modulo the vocabulary."""
+
+    frozen = None
+
+    def __init__(self, grid: tuple[int, int], patch_size: int, vocab: int):
+        self.grid, self.patch_size, self.outputs = grid, patch_size, vocab
+        self.image_size = (grid[0] * patch_size, grid[1] * patch_size)
+
+    def __call__(self, frozen: None, image: jax.Array) -> jax.Array:
+        (h, w), p = self.grid, self.patch_size
+        patches = image.astype(jnp.int32).reshape(-1, h, p, w, p, 3)
+        return patches.sum((2, 4, 5)).reshape(-1, h * w) % self.outputs
+
+
+TARGETS["sums"] = Sums
+
+
 def recipe(args):
-    tokenizer = TOKENIZERS[args.tokenizer]
-    vocab = {"vocab": 64 if args.model == "tiny" else 8192}
+    vocab = {"vocab": VOCABS[args.model]}
+    target = {"name": "sums"} | vocab
+    if args.tokenizer != "none":
+        target = {
+            "name": "tokens",
+            "checkpoint": "untrained",
+            "untrained": TOKENIZERS[args.tokenizer] | vocab,
+            "dtype": args.dtype,
+        }
     settings = {"drop_path": 0.1, "unroll": args.unroll, "remat": args.remat}
     return c.new(
         steps=1000,
         dtype=args.dtype,
-        task={
-            "name": "pretrain",
-            "target": {
-                "name": "tokens",
-                "checkpoint": "untrained",
-                "untrained": tokenizer | vocab,
-                "dtype": args.dtype,
-            },
-        },
+        task={"name": "pretrain", "target": target},
         model=MODELS[args.model] | settings,
         data={
             "batch_size": args.batch or BATCHES[args.model],
@@ -145,7 +169,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--unroll", type=blocks, default="auto")
     parser.add_argument("--remat", choices=REMAT, default="none")
-    parser.add_argument("--tokenizer", choices=TOKENIZERS, default="vqvae")
+    parser.add_argument("--tokenizer", choices=[*TOKENIZERS, "none"], default="vqvae")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--sweep", nargs="+", choices=["base", "large"])
     args = parser.parse_args()

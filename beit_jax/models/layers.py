@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from beit_jax.models import lean, positions
+from beit_jax.models import fused, lean, positions
 from beit_jax.models.patches import check_sides
 from beit_jax.models.positions import Grid
 from beit_jax.models.products import product
@@ -125,19 +125,21 @@ class Attention(nn.Module):
       qkv_bias: queries and values have biases.
       grid: gives the layer a position-bias table of its own, made for that grid.
       seen: the grid of the image, for that table; None: the same.
+      fused: in one kernel, which has no weights to return.
     """
 
     heads: int
     qkv_bias: bool = True
     grid: Grid | None = None
     seen: Grid | None = None
+    fused: bool = False
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = cut_normal
 
     @nn.compact
     def __call__(
         self, x: Array, bias: Array | None, init_scale: Array | float
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, Array | None]:
         """(B, T, D), bias (A, T, T) of the logits -> (B, T, D), weights (B, A, T, T).
 
         Both are float32. Weights [b, a, q] are those of query q, and sum to 1.
@@ -159,10 +161,14 @@ class Attention(nn.Module):
         qkv = qkv.reshape(batch, tokens, 3, *head)
         # Of slices the gradient would be a sum of padded ones.
         query, key, value = (part.squeeze(2) for part in jnp.split(qkv, 3, axis=2))
-        query = (query + q_bias) * head[1] ** -0.5
-        logits = product("bqak,bsak->baqs", query, key, self.dtype)
-        logits = logits if bias is None else logits + bias
-        x, weights = lean.attend(logits, value + v_bias, self.dtype)
+        query, value = query + q_bias, value + v_bias
+        if self.fused:
+            x, weights = fused.attend(query, key, value, bias, self.dtype), None
+        else:
+            query = query * head[1] ** -0.5
+            logits = product("bqak,bsak->baqs", query, key, self.dtype)
+            logits = logits if bias is None else logits + bias
+            x, weights = lean.attend(logits, value, self.dtype)
         axes, spec = ("heads", None, "embed"), "nak,akd->nd"
         proj = Linear(dim, axes, self.dtype, spec, self.kernel_init, name="proj")
         return proj(x, init_scale), weights
@@ -227,6 +233,7 @@ class Block(nn.Module):
       tapped: return the output a second time, for `nn.scan` to stack.
       attends: queries whose attention weights are returned, to be stacked too: those
         of all would take more memory than all else.
+      fused: attend in one kernel, unless weights are asked for.
     """
 
     heads: int
@@ -239,6 +246,7 @@ class Block(nn.Module):
     drops: bool = False
     tapped: bool = False
     attends: tuple[int, ...] = ()
+    fused: bool = False
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = cut_normal
 
@@ -250,8 +258,9 @@ class Block(nn.Module):
         number, rate = layer
         init_scale = jax.lax.rsqrt(2.0 * number)  # the official fix_init_weight
         form = {"dtype": self.dtype, "kernel_init": self.kernel_init}
+        fused = self.fused and not self.attends
         attention = Attention(
-            self.heads, self.qkv_bias, self.grid, self.seen, name="attn", **form
+            self.heads, self.qkv_bias, self.grid, self.seen, fused, name="attn", **form
         )
         mlp = Mlp(int(x.shape[-1] * self.mlp_ratio), name="mlp", **form)
 

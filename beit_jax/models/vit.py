@@ -44,6 +44,7 @@ CHOICES = {
     "rel_pos_bias": ("none", "shared", "per_block"),
     "init_as": ("pretrain", "finetune"),
     "remat": ("none", *REMAT),
+    "attention": ("plain", "fused"),
 }
 
 
@@ -96,6 +97,8 @@ class Encoder(nn.Module):
         nothing ("none"), all but its products with weights ("dots"), all ("full").
       unroll: blocks per iteration of the loop over blocks; more compile slower. "auto":
         see `unrolled`.
+      attention: "plain" or "fused", in one kernel of cuDNN's on NVIDIA's cards in
+        bfloat16, which rounds the position bias, too.
     """
 
     grid: Grid
@@ -118,6 +121,7 @@ class Encoder(nn.Module):
     init_as: str = "pretrain"
     remat: str = "none"
     unroll: Length | str = "auto"
+    attention: str = "plain"
 
     @nn.compact
     def __call__(
@@ -256,6 +260,7 @@ class Encoder(nn.Module):
             drops=train and self.drop_path > 0,
             tapped=bool(self.taps),
             attends=self.attends,
+            fused=self.attention == "fused",
             dtype=self.dtype,
             kernel_init=self._normal(),
             name="blocks",

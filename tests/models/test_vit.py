@@ -38,12 +38,21 @@ def gradients(**settings):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"unroll": 2}, {"remat": "dots"}, {"remat": "full"}], ids=str
+    "settings",
+    [
+        {"unroll": 2},
+        {"remat": "dots"},
+        {"remat": "full"},
+        {"attention": "fused"},
+        {"attention": "fused", "rel_pos_bias": "per_block"},
+        {"attention": "fused", "rel_pos_bias": "none"},
+    ],
+    ids=str,
 )
 def test_loop_settings_change_no_number(settings):
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4),
-        gradients(unroll=1),
+        gradients(unroll=1, rel_pos_bias=settings.get("rel_pos_bias", "shared")),
         gradients(**settings),
     )
 
