@@ -16,7 +16,10 @@ setup(
     long_description=pathlib.Path(__file__).with_name("README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["beit_jax", "beit_jax.*"]),
+    # The recipes lie beside the package here, and in it where it is installed.
+    packages=[*find_packages(include=["beit_jax", "beit_jax.*"]), "beit_jax.configs"],
+    package_dir={"beit_jax.configs": "configs"},
+    entry_points={"console_scripts": ["beit = beit_jax.__main__:main"]},
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=2.1,<3",

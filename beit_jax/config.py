@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict, config_dict
 
+from beit_jax import shipped
 from beit_jax.lookup import has_type, nearest
 from beit_jax.moved import moved, tuples
 from beit_jax.moved import upgraded as upgraded
@@ -241,14 +242,19 @@ class Plan(NamedTuple):
 def load(file: str | pathlib.Path, *arg: str) -> ConfigDict:
     """The recipe FILE[:ARG], which is run, or the config.json of a run, which is not.
 
+    Args:
+      file: a path, or the name of a recipe that comes with beit_jax: see shipped.py.
+
     Raises:
       ValueError: there is none, or it cannot be read.
     """
-    path = pathlib.Path(file).expanduser()
-    if not path.is_file():
+    path = shipped.find(file)
+    if path is None:
+        near = nearest(pathlib.Path(file).stem, shipped.names())
         raise ValueError(
-            f"there is no file {str(file)!r}: a config is a recipe, FILE[:ARG], see "
-            "configs/, or the config.json in the work directory of a run"
+            f"there is no file {str(file)!r}{near}: a config is a recipe, "
+            "NAME or FILE[:ARG], see configs/ or `beit recipes`, or the config.json in "
+            "the work directory of a run"
         )
     if path.suffix == ".json":
         if arg:

@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -148,8 +147,4 @@ def main(options) -> None:
 
 
 if __name__ == "__main__":
-    command.define_config("a recipe, FILE[:ARG], instead of the run's own config")
-    flags.DEFINE_string("workdir", None, "of the run")
-    flags.DEFINE_integer("step", None, "which; the last one that failed if not given")
-    flags.mark_flag_as_required("workdir")
-    command.run(main)
+    command.run("replay", main)

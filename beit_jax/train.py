@@ -1,11 +1,19 @@
-"""The one training loop: `python -m beit_jax.train --config C --workdir W`."""
+r"""The one training loop: `python -m beit_jax.train --config C --workdir W`.
+
+What is run, the recipe says, and how long; the work directory gets the checkpoints,
+config.json, metrics.jsonl, TensorBoard files and pictures. A run that was stopped goes
+on by the same command.
+
+    python -m beit_jax.train --config digits_tokenizer --workdir runs/tokenizer
+    python -m beit_jax.train --config digits_finetune --workdir runs/scratch \
+        --config.init_from= --config.optim.lr=5e-4
+"""
 
 import pathlib
 import sys
 from collections.abc import Sequence
 
 import jax
-from absl import flags
 from ml_collections import ConfigDict
 
 from beit_jax import command, hosts, sharding
@@ -204,6 +212,4 @@ def main(options) -> None:
 
 
 if __name__ == "__main__":
-    command.define_flags("where checkpoints and logs go", "a recipe, FILE[:ARG]")
-    flags.mark_flag_as_required("config")
-    command.run(main)
+    command.run("train", main)

@@ -340,6 +340,12 @@ an empty file: check_data --data ROOT/bad --out NEW
 # Paths.
 no recipe: RECIPE ROOT/gone.py
   78 no file 'ROOT/gone.py'
+a recipe's name: RECIPE digits_pretran
+  78 no file 'digits_pretran'; did you mean 'digits_pretrain'
+a recipe's file: RECIPE configs/digits_pretran.py
+  78 did you mean 'digits_pretrain'
+a recipe to be printed: recipes digits_pretran
+  78 no recipe 'digits_pretran'; did you mean 'digits_pretrain'
 a folder for a recipe: RECIPE ROOT
   78 no file
 a recipe that is no Python: RECIPE ROOT/broken.py
@@ -350,6 +356,8 @@ a recipe without a return: RECIPE ROOT/none.py
   78 get_config.arg. must return a config, not None
 a variant: RECIPE configs/digits_tokenizer.py:tny
   78 recipe argument 'tny' is unknown; it can be tiny
+a variant of several: RECIPE beit_pretrain:plane
+  78 recipe argument 'plane' is unknown; .* did you mean 'plain'
 no JSON: RECIPE ROOT/broken.json
   78 is no JSON
 a variant of data: RECIPE ROOT/misspelt.json:tiny
@@ -369,6 +377,14 @@ flags in the wrong order: train --config.steps=1 --config ROOT/recipe.py --workd
   1 before a value for --config
 a flag: EVALUATE --worksir=x
   1 Did you mean: workdir
+a command: __main__ trian --workdir NEW
+  1 no command 'trian'; did you mean 'train'
+the first part of a key: TRAIN steps=1 --confg.optim.lr=1
+  1 'confg.optim.lr'; did you mean 'config'
+a key without a recipe: train --workdir NEW --config.steps=1
+  1 'config.steps': name its recipe first, by --config
+a shell: completion tcsh
+  1 it takes SHELL, one of bash, zsh, not
 too many words: convert ROOT/a NEW c
   1 it takes SOURCE TARGET, not
 no image: PREDICT
@@ -412,7 +428,7 @@ def rows(table: str) -> dict[str, tuple[list[str], int, str]]:
         what, command = above.split(": ", 1)
         first, *flags = command.split(" ")
         if first in TRAINING:
-            flags = [f"--config.{flag}" for flag in flags]
+            flags = [f if f.startswith("--") else f"--config.{f}" for f in flags]
         start = (TRAINING | COMMANDS).get(first, first).split(" ")
         code, sentence = below.split(maxsplit=1)
         assert what not in found, f"there are two {what!r}"
