@@ -4,8 +4,8 @@ import difflib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from ml_collections import ConfigDict
 
@@ -68,6 +68,36 @@ def misfit(value: Any, hint: Any) -> str:
         if has_type(value, kind):
             return "" if limits is None or value in limits else f"must be {limits}"
     return "must be of type " + " or ".join(KINDS[kind] for kind in wanted)
+
+
+class Table(NamedTuple):
+    """What a section's `name` may be, and what of it is none of its settings.
+
+    Attributes:
+      given: what the code gives to those that take it.
+    """
+
+    entries: Mapping[str, Callable]
+    given: Collection[str] = ()
+
+
+def settings(factory: Callable, given: Collection[str] = ()) -> dict[str, Any]:
+    """Setting -> its default, or `inspect.Parameter.empty`, of what `call` calls."""
+    takes = inspect.signature(factory).parameters
+    return {k: p.default for k, p in takes.items() if k not in {*given, *LINEN}}
+
+
+def completed(section: Mapping[str, Any], table: Table) -> dict[str, Any]:
+    """The section with all settings that it leaves to their defaults.
+
+    As it is where its name is none of the table's.
+    """
+    made = dict(section)
+    if made.get("name") in table.entries:
+        for key, default in settings(table.entries[made["name"]], table.given).items():
+            if default is not inspect.Parameter.empty:
+                made.setdefault(key, default)
+    return made
 
 
 def annotations(factory: Callable) -> dict[str, Any]:

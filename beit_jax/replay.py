@@ -28,6 +28,7 @@ from beit_jax.run.finite import FAILED
 from beit_jax.run.lock import locked
 from beit_jax.run.parts import Parts, assemble
 from beit_jax.run.step import make_gradients, make_update
+from beit_jax.run.whole import whole
 
 _MOST = 8  # examples that are looked for
 
@@ -64,7 +65,7 @@ def replay(
     with (
         locked(workdir),
         jax.set_mesh(mesh),
-        Checkpointer(workdir, config, parts.card) as run,
+        Checkpointer(workdir, config, parts.card, whole) as run,
     ):
         batch, again = _before(step, config, parts, mesh, run)
         loss, norms = again(batch)

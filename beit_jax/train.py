@@ -32,6 +32,7 @@ from beit_jax.run.reports import Reports, owed
 from beit_jax.run.step import make_update
 from beit_jax.run.stop import Preempted as Preempted  # what `train` raises
 from beit_jax.run.stop import StopSignal
+from beit_jax.run.whole import whole
 from beit_jax.run.writer import Writer, read_last, times
 from beit_jax.text import utf8
 
@@ -78,7 +79,7 @@ def _train(
     with (
         locked(workdir, enabled=shard[0] == 0) as lock,
         jax.set_mesh(mesh),
-        Checkpointer(workdir, config, card) as run,
+        Checkpointer(workdir, config, card, whole) as run,
         Meter(config.task.name, plan.total, quiet or shard[0] > 0) as meter,
     ):
         notes += lock.notes
@@ -199,7 +200,7 @@ def introduce(call: tuple, config: ConfigDict, notes, writer, meter: Meter) -> N
         meter.say(text)
         writer.note(text)
     if jax.process_index() == 0:
-        config_lib.save(config, writer.workdir / "config.json")
+        config_lib.save(whole(config), writer.workdir / "config.json")
 
 
 def main(options) -> None:

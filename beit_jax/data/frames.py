@@ -5,7 +5,6 @@ the size of the view, and gives a Frame. Those that draw nothing show the same p
 an image every time. Any of them may serve training and evaluation.
 """
 
-import inspect
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -225,12 +224,8 @@ def complete(section: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       ValueError: no such frame.
     """
-    factory = lookup.lookup(FRAMES, section["name"], "beit_jax.data.frames")
-    made = {"name": section["name"]}
-    for name, parameter in inspect.signature(factory).parameters.items():
-        if parameter.default is not parameter.empty:
-            made[name] = parameter.default
-    made |= section
+    lookup.lookup(FRAMES, section["name"], "beit_jax.data.frames")
+    made = lookup.completed(section, lookup.Table(FRAMES))
     return {k: list(v) if isinstance(v, tuple) else v for k, v in made.items()}
 
 

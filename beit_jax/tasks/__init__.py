@@ -3,13 +3,26 @@
 from ml_collections import ConfigDict
 
 from beit_jax import lookup
+from beit_jax.heads import HEADS
+from beit_jax.lookup import Table
+from beit_jax.targets import TARGETS
 from beit_jax.tasks import base, classify, pretrain, probe, tokenizer
+from beit_jax.tasks.objectives import OBJECTIVES
 
 TASKS = {
     "classify": classify.Classify,
     "pretrain": pretrain.Pretrain,
     "probe": probe.Probe,
     "tokenizer": tokenizer.Tokenizer,
+}
+
+# Sections below `task`, which name something too.
+SECTIONS = {
+    "target": Table(TARGETS, ("grid", "patch_size")),
+    "head": Table(
+        HEADS, ("classes", "pool", "init_scale", "outputs", "norm_eps", "dtype")
+    ),
+    "objective": Table(OBJECTIVES, ("model", "space")),
 }
 
 

@@ -30,6 +30,7 @@ class Classify(encoders.EncoderTask):
     from pre-training: `config.model.init_as`.
     """
 
+    usual = {"head": "linear"}
     headline = ("loss", "top1", "top5")
     outputs = ("labels",)
 
@@ -50,7 +51,7 @@ class Classify(encoders.EncoderTask):
         encoder, size, self._space = encoders.build(config, final_norm=pool == "cls")
         self.network = encoders.with_head(
             encoder,
-            {"name": "linear", **dict(head)},
+            {"name": self.usual["head"], **dict(head)},
             classes=classes,
             pool=pool,
             init_scale=head_init_scale,
