@@ -23,14 +23,14 @@ class Augment(NamedTuple):
     """
 
     flip: bool = True  # half of the images
-    interpolation: str = "bicubic"
+    interpolation: str = "bicubic"  # of the views, a filter of ops/geometry.py
     token_interpolation: str = "lanczos"  # BEiT v2: bicubic
     token_view: str = "image"  # "first_view": made from it, faster and a bit blurred
     jitter: Share = 0.0  # strength for brightness, contrast and saturation
     # "image": before the crop, as in pre-training; "view": after it, as in fine-tuning;
     # "device": after it and in the compiled step, which spares the host the work.
     jitter_on: str = "image"
-    randaugment: str = ""
+    randaugment: str = ""  # as timm writes it; empty: none
     fill: tuple = (128, 128, 128)  # where RandAugment moves the image away: the mean
     erase: Share = 0.0  # probability
     mixup: Weight = 0.0  # alpha

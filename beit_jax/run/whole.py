@@ -27,11 +27,12 @@ TASK = Table(tasks.TASKS, ("config",))
 BACKBONE = Table(BACKBONES, ("grid", "dtype", "mask_token", "final_norm"))
 TOKENIZER = Table(TOKENIZERS, ("dtype",))
 SOURCE = Table(SOURCES, ("build",))
+FRAME = Table(FRAMES)
 # Sections that are what their own name says, and no more.
 PLAIN = {
     "data.mask": Table(MASKS, ("draw", "batch", "grid")),
-    "data.frame": Table(FRAMES),
-    "data.eval_frame": Table(FRAMES),
+    "data.frame": FRAME,
+    "data.eval_frame": FRAME,
     "optim.schedule": Table(SCHEDULES),
 }
 

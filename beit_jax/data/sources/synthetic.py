@@ -20,6 +20,14 @@ class Synthetic(Source):
         size: Length = 32,
         seed: Seed = 0,
     ):
+        """Draws nothing yet.
+
+        Args:
+          num_examples: how many images.
+          num_classes: how many kinds of grating.
+          size: side of the images in pixels.
+          seed: decides how images of a class differ.
+        """
         names = tuple(f"grating_{label}" for label in range(num_classes))
         labels = np.arange(num_examples) % num_classes
         self.info = Info(
