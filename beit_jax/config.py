@@ -13,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from beit_jax import shipped
+from beit_jax import modules, shipped
 from beit_jax.durations import Plan as Plan
 from beit_jax.lookup import has_type, nearest
 from beit_jax.moved import moved, tuples
@@ -41,6 +41,7 @@ def defaults() -> ConfigDict:
             "dtype": "float32",  # of the computation; parameters stay float32
             "init_from": "",  # a checkpoint to start from; empty: fresh
             "init_fresh": "",  # parameters it does not give: path prefixes, "a,b/c"
+            "modules": (),  # of your own, to import: ("my_package.my_head",)
             "task": {},  # what is trained: name and settings
             "model": {},  # the network: perhaps a name, and settings
             "data": {
@@ -224,7 +225,10 @@ def load(file: str | pathlib.Path, *arg: str) -> ConfigDict:
             raise ValueError(
                 f"{path} is no recipe: nothing can follow it, not {arg[0]!r}"
             )
-        return from_dict(_plain(path))
+        config = from_dict(_plain(path))
+        if refused := modules.recall(config.modules, str(path)):
+            raise ValueError("; ".join(refused))
+        return config
     try:
         recipe = runpy.run_path(str(path), run_name="recipe")
     except (SyntaxError, UnicodeDecodeError) as error:
@@ -234,6 +238,7 @@ def load(file: str | pathlib.Path, *arg: str) -> ConfigDict:
     config = recipe["get_config"](*arg)
     if not isinstance(config, ConfigDict):
         raise ValueError(f"{path}: get_config(arg) must return a config, not {config}")
+    modules.use(config.get("modules", ()))
     return config
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import jax
 from ml_collections import ConfigDict
 
-from beit_jax import command, hosts, sharding
+from beit_jax import command, hosts, modules, sharding
 from beit_jax import config as config_lib
 from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.checkpoints.keeper import Checkpointer
@@ -51,6 +51,9 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
         that step.
     """
     config_lib.check(config)
+    if refused := modules.recall(config.modules, "the config"):
+        raise ValueError("; ".join(refused))
+    modules.note(config.modules)
     hosts.agree(config.to_dict())
     if "://" in str(workdir):
         raise ValueError(

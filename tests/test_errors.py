@@ -24,6 +24,13 @@ def get_config(arg="classify"):
     return tiny.config(arg, steps=1)
 """
 
+MODULAR = """
+from beit_jax import config as c
+
+def get_config(arg="nobodys.head"):
+    return c.new(steps=1, modules=(arg,))
+"""
+
 
 def image(path: pathlib.Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,6 +44,8 @@ def broken_files(root: pathlib.Path) -> None:
         "recipe.py": RECIPE,
         "broken.py": "def get_config(:\n",
         "empty.py": "",
+        "modular.py": MODULAR,
+        "modular.json": '{"steps": 3, "modules": ["nobodys.head"]}',
         "none.py": "def get_config(arg=''):\n    pass\n",
         "broken.json": '{"steps": 3,',
         "list.json": "[1, 2]",
@@ -358,6 +367,12 @@ a variant: RECIPE configs/digits_tokenizer.py:tny
   78 recipe argument 'tny' is unknown; it can be tiny
 a variant of several: RECIPE beit_pretrain:plane
   78 recipe argument 'plane' is unknown; .* did you mean 'plain'
+a module: RECIPE ROOT/modular.py
+  78 there is no 'nobodys' on Python's path to import 'nobodys.head'
+a module that is no name: RECIPE ROOT/modular.py:a-b
+  78 'a-b' must be a module as one imports it
+a module of somebody: RECIPE ROOT/modular.json
+  78 modular.json names the module 'nobodys.head', which no recipe of yours
 no JSON: RECIPE ROOT/broken.json
   78 is no JSON
 a variant of data: RECIPE ROOT/misspelt.json:tiny

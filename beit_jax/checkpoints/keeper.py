@@ -25,6 +25,7 @@ FREE_TO_CHANGE = (
     "evals",
     "checkpoint",
     "mesh",
+    "modules",  # a package may have got another name
     "data.eval_source",
     "data.eval_cache",
     "data.decoded_cache_gib",
