@@ -21,6 +21,7 @@ setup(
     package_dir={"beit_jax.configs": "configs"},
     entry_points={"console_scripts": ["beit = beit_jax.__main__:main"]},
     python_requires=">=3.11",
+    classifiers=[f"Programming Language :: Python :: 3.{n}" for n in (11, 12, 13)],
     install_requires=[
         "absl-py>=2.1,<3",
         "chex>=0.1.90,<0.2",
