@@ -1,6 +1,5 @@
 """The command `beit`: hands its words to a command of beit_jax/manual.py."""
 
-import os
 import runpy
 import sys
 
@@ -20,8 +19,6 @@ def main() -> None:
     elif manual.asked(words):
         print(manual.page(name))
     else:
-        # As `python -m` has it, but last: recipes may import what lies here.
-        sys.path.append(os.getcwd())
         sys.argv = [f"beit {name}", *words]
         module = f"beit_jax.{manual.module_of(name)}"
         runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -32,6 +32,9 @@ class _Recipe(flags.ArgumentParser):
 
     def parse(self, given: str) -> ConfigDict:
         file, *arg = given.split(":", 1)
+        if not file.endswith(".json"):
+            # As `python -m` has it, but last: a recipe may import what lies here.
+            sys.path.append(os.getcwd())
         try:
             config = config_lib.load(file, *arg)
             for argument in sys.argv:

@@ -61,6 +61,14 @@ def test_help_imports_nothing_that_takes_seconds():
     assert not HEAVY & set(run.stdout.split())
 
 
+def test_what_reads_no_batches_does_without_tensorflow():
+    modules = "convert, curves, preflight"
+    script = f"import sys; from beit_jax import {modules}; print(*sys.modules)"
+    run = [sys.executable, "-c", script]
+    told = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "tensorflow" not in told.stdout.split()
+
+
 def test_what_help_says_that_there_is_there_is():
     assert set(manual.FORMATS) == set(write.FORMATS)
     assert manual.FEATURES == encoders.FEATURES

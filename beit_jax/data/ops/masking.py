@@ -8,9 +8,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from beit_jax.data.draws import Draw
+from beit_jax.data.graph import tf
 from beit_jax.ranges import Count, Length, Portion
 
 _TRIES = 10  # for one block, before the mask is left as it is
