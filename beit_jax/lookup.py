@@ -92,12 +92,13 @@ def completed(section: Mapping[str, Any], table: Table) -> dict[str, Any]:
 
     As it is where its name is none of the table's.
     """
-    made = dict(section)
-    if made.get("name") in table.entries:
-        for key, default in settings(table.entries[made["name"]], table.given).items():
-            if default is not inspect.Parameter.empty:
-                made.setdefault(key, default)
-    return made
+    section = dict(section)
+    name = section.get("name")
+    if name not in table.entries:
+        return section
+    free = settings(table.entries[name], table.given).items()
+    defaults = {k: v for k, v in free if v is not inspect.Parameter.empty}
+    return {"name": name, **defaults, **section}
 
 
 def annotations(factory: Callable) -> dict[str, Any]:
