@@ -13,6 +13,7 @@ T = TypeVar("T")
 LINEN = ("name", "parent")  # fields of every Linen module, not settings
 # What a setting can be, and what a person calls it; an int is a float too.
 KINDS = {kind: kind.__name__ for kind in (int, float, bool, str, tuple, list)}
+_PLAIN = (*KINDS,)
 KINDS |= {Mapping: "section", types.NoneType: "None"}
 
 
@@ -90,14 +91,15 @@ def settings(factory: Callable, given: Collection[str] = ()) -> dict[str, Any]:
 def completed(section: Mapping[str, Any], table: Table) -> dict[str, Any]:
     """The section with all settings that it leaves to their defaults.
 
-    As it is where its name is none of the table's.
+    Not with those that a config cannot hold, a function say; and as it is where its
+    name is none of the table's.
     """
     section = dict(section)
     name = section.get("name")
     if name not in table.entries:
         return section
     free = settings(table.entries[name], table.given).items()
-    defaults = {k: v for k, v in free if v is not inspect.Parameter.empty}
+    defaults = {k: v for k, v in free if v is None or isinstance(v, _PLAIN)}
     return {"name": name, **defaults, **section}
 
 

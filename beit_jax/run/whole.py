@@ -18,6 +18,7 @@ from beit_jax.lookup import Table, completed
 from beit_jax.models.backbones import BACKBONES
 from beit_jax.models.tokenizers import TOKENIZERS
 from beit_jax.optim.schedules import SCHEDULES
+from beit_jax.tasks.base import Task
 from beit_jax.tasks.encoders import EncoderTask
 from beit_jax.tasks.objectives import USUAL
 
@@ -40,11 +41,15 @@ PLAIN = {
 def whole(config: ConfigDict) -> ConfigDict:
     """The config of a run with the defaults of all that it names.
 
-    What is not in our tables, a head of a user's own that is not here, stays as it is.
+    What is not in our tables, a head of a user's own that is not here, stays as it is;
+    so do network and head of a task of their own, who alone knows what it gives them.
     """
     made = config.to_dict()
-    made["task"] = _task(made["task"], made["model"])
-    made["model"] = _model(made["model"], made["task"])
+    kind = tasks.TASKS.get(made["task"].get("name"))
+    if getattr(kind, "__module__", "").startswith(tasks.__name__):
+        made["model"] = _model(made["model"], made["task"], kind)
+        made["task"] = _below(made["task"], made["model"], kind)
+    made["task"] = completed(made["task"], TASK)
     for path, table in PLAIN.items():
         section, key = path.split(".")
         made[section][key] = completed(made[section][key], table)
@@ -55,10 +60,9 @@ def whole(config: ConfigDict) -> ConfigDict:
     return config_lib.from_dict(made)
 
 
-def _task(task: Section, model: Section) -> dict[str, Any]:
-    made = completed(task, TASK)
-    kind = tasks.TASKS.get(task.get("name"))
-    usual = getattr(kind, "usual", {})
+def _below(task: Section, model: Section, kind: type[Task]) -> dict[str, Any]:
+    """Also what a task names itself, head and target say."""
+    made, usual = completed(task, TASK), kind.usual
     if model.get("name") in TOKENIZERS:
         usual = usual | {"objective": USUAL[TOKENIZERS[model["name"]]]}
     for key, table in tasks.SECTIONS.items():
@@ -68,14 +72,13 @@ def _task(task: Section, model: Section) -> dict[str, Any]:
     return made
 
 
-def _model(model: Section, task: Section) -> dict[str, Any]:
+def _model(model: Section, task: Section, kind: type[Task]) -> dict[str, Any]:
     """Not that of a frozen network, which is told where that is; and not what a variant
     or a preset gives, whose names are kept."""
     if model.get("name") in TOKENIZERS:
         return completed(model, TOKENIZER)
-    kind, name = tasks.TASKS.get(task.get("name")), model.get("name", "vit")
-    trained = isinstance(kind, type) and issubclass(kind, EncoderTask)
-    if not trained or name not in BACKBONES:
+    name = model.get("name", "vit")
+    if not issubclass(kind, EncoderTask) or name not in BACKBONES:
         return dict(model)
     told = BACKBONES[name].settings(model, task["name"] == "pretrain")
     made = completed({"name": name} | told, BACKBONE)

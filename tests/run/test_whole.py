@@ -63,6 +63,31 @@ def test_the_parts_of_a_mixture_are_whole():
     sources.build(whole(config).data.source)
 
 
+def test_what_a_config_cannot_hold_is_left_out():
+    def brew(
+        cup, minutes: float = 3.0, taste=len, sugar=None, herbs: tuple = ("mint",)
+    ):
+        pass
+
+    table = lookup.Table({"brew": brew})
+    made = lookup.completed({"cup": 1, "name": "brew"}, table)
+    kept = {"minutes": 3.0, "sugar": None, "herbs": ("mint",)}
+    assert made == {"name": "brew", "cup": 1} | kept
+
+
+def test_network_and_head_of_a_task_of_ones_own_are_left_to_it(monkeypatch):
+    class Own(Classify):
+        def __init__(self, config, classes, head=(), calm=0.5):
+            super().__init__(config, classes, head=head)
+
+    monkeypatch.setitem(tasks.TASKS, "own", Own)
+    config = tiny.config("classify")
+    config.task = {"name": "own", "classes": 4}
+    made = whole(config)
+    assert made.task.to_dict() == {"name": "own", "classes": 4, "head": (), "calm": 0.5}
+    assert made.model == config.model and made.data.source.size == 32
+
+
 def test_a_default_that_changes_leaves_old_runs_as_they_were(tmp_path, monkeypatch):
     config = tiny.config("classify", steps=2)
     metrics = train(config, tmp_path, quiet=True)
