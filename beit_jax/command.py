@@ -101,7 +101,7 @@ def _parse(argv: list[str]) -> list[str]:
             near = ": name its recipe first, by --config"
         problem = f"{error}{near}"
     except flags.Error as error:
-        problem = str(error)
+        problem = str(error).replace("\n", "; ")
     manual.refuse(f"{one_line(problem)} (--help tells the flags)")
 
 

@@ -216,9 +216,9 @@ def load(file: str | pathlib.Path, *arg: str) -> ConfigDict:
     if path is None:
         near = nearest(pathlib.Path(file).stem, shipped.names())
         raise ValueError(
-            f"there is no file {str(file)!r}{near}: a config is a recipe, "
-            "NAME or FILE[:ARG], see configs/ or `beit recipes`, or the config.json in "
-            "the work directory of a run"
+            f"there is no file {str(file)!r}: a config is a recipe, NAME or "
+            "FILE[:ARG], see configs/ or `beit recipes`, or the config.json in the "
+            f"work directory of a run{near}"
         )
     if path.suffix == ".json":
         if arg:

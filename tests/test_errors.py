@@ -350,7 +350,7 @@ an empty file: check_data --data ROOT/bad --out NEW
 no recipe: RECIPE ROOT/gone.py
   78 no file 'ROOT/gone.py'
 a recipe's name: RECIPE digits_pretran
-  78 no file 'digits_pretran'; did you mean 'digits_pretrain'
+  78 no file 'digits_pretran': .*; did you mean 'digits_pretrain'
 a recipe's file: RECIPE configs/digits_pretran.py
   78 did you mean 'digits_pretrain'
 a recipe to be printed: recipes digits_pretran
@@ -388,6 +388,8 @@ findings below a file: predict --checkpoint RUN --images ROOT/flat --out ROOT/fi
 # Commands.
 no config: train --workdir NEW
   1 config must have a value
+no flags: train
+  1 config must have a value .*; flag --workdir=None
 flags in the wrong order: train --config.steps=1 --config ROOT/recipe.py --workdir NEW
   1 before a value for --config
 a flag: EVALUATE --worksir=x
