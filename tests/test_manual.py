@@ -16,12 +16,12 @@ ROOT = pathlib.Path(__file__).parents[1]
 HEAVY = {"jax", "flax", "orbax", "tensorflow", "torch", "PIL", "matplotlib"}
 
 
-def beit(*words: str, cwd=None) -> subprocess.CompletedProcess:
+def beit(*words: str, cwd=None, package=ROOT) -> subprocess.CompletedProcess:
     """`beit WORDS` in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "beit_jax", *words],
         cwd=cwd,
-        env={"PYTHONPATH": str(ROOT)},
+        env={"PYTHONPATH": str(package)},
         capture_output=True,
         text=True,
     )
@@ -95,6 +95,20 @@ def test_a_recipe_is_found_by_its_name_and_a_file_of_ones_own_wins(
     own = pathlib.Path("digits_probe.py")
     own.write_text("")
     assert shipped.find("digits_probe") == shipped.find("digits_probe.py") == own
+
+
+def test_recipes_travel_in_the_package(tmp_path):
+    build = ["setup.py", "-q", "build", "-b", f"{tmp_path}/b", "--build-lib"]
+    package = tmp_path / "lib"
+    run = [sys.executable, *build, str(package)]
+    subprocess.run(run, cwd=ROOT, check=True, capture_output=True)
+    listed = beit("recipes", cwd=tmp_path, package=package).stdout.splitlines()
+    assert [line.split()[0] for line in listed] == shipped.names()
+    where = "from beit_jax import shipped; print(shipped.find('digits_probe'))"
+    run = [sys.executable, "-c", where]
+    env = {"PYTHONPATH": str(package)}
+    found = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert found.stdout.strip() == f"{package}/beit_jax/configs/digits_probe.py"
 
 
 @pytest.mark.parametrize("words", [["--help"], [], ["help"]])
