@@ -16,8 +16,12 @@ setup(
     long_description=pathlib.Path(__file__).with_name("README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["beit_jax", "beit_jax.*"]),
+    # The recipes lie beside the package here, and in it where it is installed.
+    packages=[*find_packages(include=["beit_jax", "beit_jax.*"]), "beit_jax.configs"],
+    package_dir={"beit_jax.configs": "configs"},
+    entry_points={"console_scripts": ["beit = beit_jax.__main__:main"]},
     python_requires=">=3.11",
+    classifiers=[f"Programming Language :: Python :: 3.{n}" for n in (11, 12, 13)],
     install_requires=[
         "absl-py>=2.1,<3",
         "chex>=0.1.90,<0.2",

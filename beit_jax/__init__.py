@@ -39,7 +39,8 @@ def load(path, image_size=None, config=None):
       image_size: of the images, a side in pixels or (height, width), instead of the
         checkpoint's; an encoder's positions are resized.
       config: a recipe's, instead of the one that the checkpoint carries: of a run with
-        a head, target or task of your own, the recipe that adds it to its table.
+        a head, target or task of your own, the recipe that adds it to its table;
+        where that is in a module that a recipe of yours has named, none is needed.
 
     Returns:
       A `opened.Loaded`.

@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
 from ml_collections import ConfigDict
 from PIL import Image, ImageOps
 from rich.console import Console
@@ -273,9 +272,4 @@ def main(options) -> None:
 
 
 if __name__ == "__main__":
-    command.define_config("a recipe, FILE[:ARG]")
-    flags.DEFINE_string("data", "", "a folder or an archive, instead of a recipe")
-    flags.DEFINE_bool("evaluation", False, "look at the recipe's eval_source")
-    flags.DEFINE_string("out", "check_data", "where report.json and sheet.png go")
-    flags.DEFINE_integer("limit", 0, "look at the first so many; 0: all")
-    command.run(main)
+    command.run("check-data", main)

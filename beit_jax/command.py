@@ -1,6 +1,5 @@
 """What the commands share: flags, exit codes, and errors as sentences."""
 
-import ast
 import contextlib
 import errno
 import os
@@ -12,10 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
 
-from beit_jax import config as config_lib
-from beit_jax import hosts, process
+from beit_jax import hosts, lookup, manual, process
+from beit_jax.options import Unread
 from beit_jax.text import one_line
 
 PREEMPTED = 75  # stopped by a signal after a save; the same command goes on
@@ -37,96 +35,6 @@ _WAYS_OUT = {
 _OS_ERROR = re.compile(r"(?i)\bos_error_code='(\d+)|\bos error (\d+)")
 
 
-class _Unread(Exception):
-    """A config that cannot be read; absl would take the cause for its own."""
-
-
-class _Recipe(flags.ArgumentParser):
-    """FILE[:ARG] -> its config, with room for what other flags set in it."""
-
-    def parse(self, given: str) -> ConfigDict:
-        file, *arg = given.split(":", 1)
-        try:
-            config = config_lib.load(file, *arg)
-            for argument in sys.argv:
-                _make_room(config, argument)
-        except Exception as error:
-            raise _Unread from error
-        return config
-
-
-def _make_room(config: ConfigDict, argument: str) -> None:
-    """Lets --config.a.b.c=VALUE be set, where ml_collections would raise.
-
-    Makes the sections a and a.b, which `config.check` names if there are none such, and
-    a tuple of a number that VALUE has several of: an image_size, say.
-    """
-    flag = re.match(r"--?(?:no)?config\.([^=]+)(?:=(.+))?", argument)
-    if not flag:
-        return
-    *sections, key = flag[1].split(".")
-    for section in sections:
-        if section not in config:
-            config[section] = {}
-        config = config[section]
-        if not isinstance(config, ConfigDict):
-            raise ValueError(f"{argument}: there are no settings below {section!r}")
-    with contextlib.suppress(ValueError, SyntaxError), config.ignore_type():
-        values = ast.literal_eval(flag[2] or "")
-        if isinstance(values, tuple) and isinstance(config.get(key), int | float):
-            config[key] = values
-
-
-def define_config(config_help: str) -> None:
-    """Defines --config FILE[:ARG] and --config.KEY=VALUE."""
-    # Unlocked: `config.check` and the tables name what is wrong with a key, and know
-    # the settings that a recipe does not list.
-    holder = config_flags.DEFINE_config_file(
-        "config", help_string=config_help, lock_config=False, accept_new_attributes=True
-    )
-    flags.FLAGS[holder.name].parser = _Recipe()
-
-
-def define_flags(workdir_help: str, config_help: str) -> None:
-    """Defines what `define_config` does, --workdir, and those of several hosts."""
-    define_config(config_help)
-    flags.DEFINE_string("workdir", None, workdir_help)
-    hosts.define_flags()
-    flags.mark_flag_as_required("workdir")
-
-
-def define_class_names() -> None:
-    """Defines --class_names, to be read by `names`."""
-    flags.DEFINE_list(
-        "class_names",
-        [],
-        "A,B,C or @FILE with a name a line: the checkpoint's classes, if it does not "
-        "know their names, in their order",
-    )
-
-
-def define_tta() -> None:
-    """Defines --tta."""
-    flags.DEFINE_string(
-        "tta", "", "flip, five or ten: average over such views of each image"
-    )
-
-
-class _Paths(flags.ListParser):
-    """Paths with commas between, or one that has commas itself if there is such."""
-
-    def parse(self, argument):
-        if argument and os.path.lexists(os.path.expanduser(argument)):
-            return [argument]
-        return super().parse(argument)
-
-
-def define_paths(name: str, paths_help: str) -> None:
-    """Defines a flag of PATH[,PATH...]; a path in quotes may have commas."""
-    serializer = flags.CsvListSerializer(",")
-    flags.DEFINE(_Paths(), name, [], paths_help, serializer=serializer)
-
-
 def names(flag: str, given: Sequence[str]) -> list[str]:
     """A flag's names as they are or, of "@FILE", the lines of that file.
 
@@ -144,21 +52,27 @@ def names(flag: str, given: Sequence[str]) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def run(function: Callable[..., None], arguments: tuple[str, ...] = ()) -> None:
-    """Parses the flags and calls `function` with them and the named `arguments`.
+def run(name: str, function: Callable[..., None]) -> None:
+    """Parses the flags of the command `name`, and calls `function` with them and with
+    its arguments.
 
-    A last argument called "NAME ..." stands for one or more, "[NAME ...]" for any.
     What a person can mend is printed in a sentence without a traceback, and the exit
-    code says what it is about: see `_told`.
+    code says what it is about: see `_told`. Asked for help, it gives that and no more.
     """
+    if manual.asked(sys.argv[1:]):
+        print(manual.page(name))
+        return
+    told = manual.COMMANDS[name]
+    told.define()
+    flags.mark_flags_as_required(told.needs)
 
     def main(argv: list[str]) -> None:
         # What a library logs as an error it raises, too.
         logging.set_verbosity(logging.FATAL)
         # As stderr is: a file's name that is not UTF-8 must not end a command.
         sys.stdout.reconfigure(errors="backslashreplace")
-        names = " ".join(arguments) or "nothing"
-        least = len(arguments) - names.endswith("...]")
+        names = " ".join(told.words) or "nothing"
+        least = len(told.words) - names.endswith("...]")
         most = len(argv) if "..." in names else least
         if not least <= len(argv) - 1 <= most:
             raise app.UsageError(f"besides flags it takes {names}, not {argv[1:]}")
@@ -169,11 +83,26 @@ def run(function: Callable[..., None], arguments: tuple[str, ...] = ()) -> None:
 
     try:
         with _sentences():  # of a config, which is read with the flags
-            app.run(main)
+            app.run(main, flags_parser=_parse)
     except SystemExit as end:
         if end.code == STORAGE:
             _leave(STORAGE)
         raise
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """What is left of `argv` without flags; one that is wrong is told in a line."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        first = error.flagname.split(".")[0]
+        near = "" if "mean:" in str(error) else lookup.nearest(first, flags.FLAGS)
+        if first == "config" != error.flagname:
+            near = ": name its recipe first, by --config"
+        problem = f"{error}{near}"
+    except flags.Error as error:
+        problem = str(error).replace("\n", "; ")
+    manual.refuse(f"{one_line(problem)} (--help tells the flags)")
 
 
 def _leave(code: int) -> NoReturn:
@@ -188,7 +117,7 @@ def _sentences() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        cause = error.__cause__ if isinstance(error, _Unread) else error
+        cause = error.__cause__ if isinstance(error, Unread) else error
         if not (told := _told(cause)):
             raise
         print(f"error: {told[0]}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What a recipe may say: every key with its default, its checks, and its durations.
+"""What a recipe may say: every key with its default, and its checks.
 
 A recipe is `get_config(arg)` in a file of `configs/`. It calls `new` with what differs
 from the defaults below. The sections in OPEN are open here: what they take depends on
@@ -6,14 +6,15 @@ their `name` and is checked where they are used, before any work.
 """
 
 import json
-import math
 import pathlib
 import runpy
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+from beit_jax import modules, shipped
+from beit_jax.durations import Plan as Plan
 from beit_jax.lookup import has_type, nearest
 from beit_jax.moved import moved, tuples
 from beit_jax.moved import upgraded as upgraded
@@ -34,19 +35,20 @@ def defaults() -> ConfigDict:
     """Every key of a run with its default value."""
     return ConfigDict(
         {
-            "seed": 0,
+            "seed": 0,  # of weights, order, views, masks and drop path
             "steps": config_dict.placeholder(int),  # when set, wins over epochs
-            "epochs": config_dict.placeholder(float),
+            "epochs": config_dict.placeholder(float),  # passes over data.source
             "dtype": "float32",  # of the computation; parameters stay float32
             "init_from": "",  # a checkpoint to start from; empty: fresh
             "init_fresh": "",  # parameters it does not give: path prefixes, "a,b/c"
-            "task": {},
-            "model": {},
+            "modules": (),  # of your own, to import: ("my_package.my_head",)
+            "task": {},  # what is trained: name and settings
+            "model": {},  # the network: perhaps a name, and settings
             "data": {
                 "batch_size": 128,  # of all devices and accumulation steps together
-                "source": {},
-                "eval_source": {},
-                "mask": {},
+                "source": {},  # of training: name and settings
+                "eval_source": {},  # of evaluation; empty: none
+                "mask": {},  # what pre-training hides: name and settings
                 "frame": {  # what a view shows; explained in beit_jax/data/frames.py
                     "name": "random_resized",
                     "min_scale": 0.08,
@@ -54,7 +56,7 @@ def defaults() -> ConfigDict:
                     "min_ratio": 3 / 4,
                     "max_ratio": 4 / 3,
                 },
-                "eval_frame": {"name": "centre", "crop_pct": 1.0},
+                "eval_frame": {"name": "centre", "crop_pct": 1.0},  # of evaluation
                 "augment": {  # explained in beit_jax/data/settings.py
                     "flip": True,
                     "interpolation": "bicubic",
@@ -82,24 +84,24 @@ def defaults() -> ConfigDict:
             },
             "optim": {
                 "name": "adamw",  # or another of beit_jax/optim/optimizers.py
-                "lr": 1.5e-3,
-                "min_lr": 1e-5,
+                "lr": 1.5e-3,  # at its peak, for the batch as it is: nothing scales it
+                "min_lr": 1e-5,  # where the schedule ends
                 "schedule": {"name": "cosine"},  # see beit_jax/optim/schedules.py
                 "warmup_lr": 0.0,  # of the first step
-                "warmup_steps": config_dict.placeholder(int),
+                "warmup_steps": config_dict.placeholder(int),  # of rising to lr
                 "warmup_epochs": 0.0,  # used when warmup_steps is not set
                 # when lr has come down to min_lr, to stay there; not set: at the end
                 "decay_steps": config_dict.placeholder(int),
-                "weight_decay": 0.05,
+                "weight_decay": 0.05,  # not of biases, norms, layer scale, [CLS]
                 # where a cosine takes it by the end of the run; not set: constant
                 "weight_decay_end": config_dict.placeholder(float),
-                "b1": 0.9,
-                "b2": 0.999,
-                "eps": 1e-8,
+                "b1": 0.9,  # decay of the average of gradients
+                "b2": 0.999,  # and of that of their squares
+                "eps": 1e-8,  # added to the root of the squares
                 "momentum": 0.9,  # of sgd, lars and muon
-                "clip_norm": 3.0,  # 0: off
-                "layer_decay": 1.0,
-                "accumulate": 1,
+                "clip_norm": 3.0,  # of all gradients together; 0: off
+                "layer_decay": 1.0,  # factor on lr from each layer to the one below it
+                "accumulate": 1,  # parts that a batch is cut into, to save memory
                 # steps in a row that may be left out, not being finite; 0: none
                 "max_left_out": 0,
                 "ema_decay": 0.0,  # 0: no average of the weights
@@ -111,9 +113,13 @@ def defaults() -> ConfigDict:
                 # settings of some parameters: {NAME: {"prefix": "a,b/c", "lr": ...}}
                 "groups": {},
             },
-            "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
+            "mesh": {
+                "data": -1,  # devices that share the batch; -1: all that are left
+                "fsdp": 1,  # devices that share batch and parameters
+                "tensor": 1,  # devices that share the width of layers
+            },
             "log": {
-                "every_steps": 20,
+                "every_steps": 20,  # between two reports of metrics; 0: none
                 "writers": (),  # "wandb", "mlflow": told what TensorBoard is
                 # without a step, an evaluation's batch or an end: the run hangs and is
                 # ended; 0: never
@@ -128,13 +134,13 @@ def defaults() -> ConfigDict:
                 "metric": "",  # "eval/top1" say; empty: never
                 "patience": 5,  # evaluations in a row that are no better
                 "min_delta": 0.0,  # better is by more than this
-                "mode": "max",
+                "mode": "max",  # or "min": which of its values is best
             },
             "checkpoint": {
-                "every_steps": 500,
+                "every_steps": 500,  # between two saves; 0: at the end only
                 "keep": 2,  # the newest K: should one be damaged, the other serves
                 "best": "",  # and the best by this metric, "eval/top1" say
-                "best_mode": "max",
+                "best_mode": "max",  # or "min": which of its values is best
             },
         }
     )
@@ -209,64 +215,31 @@ def _get(config: ConfigDict, path: str) -> Any:
     return config
 
 
-class Plan(NamedTuple):
-    """A run's durations, all in optimizer steps; 0 in an interval means never."""
-
-    total: int
-    warmup: int
-    log: int
-    save: int
-    decay: int | None = None  # where the learning rate is final; None: at the end
-
-    @classmethod
-    def from_config(cls, config: ConfigDict, steps_per_epoch: float) -> "Plan":
-        """Raises ValueError when the run is empty or the warm-up does not fit."""
-
-        def steps(given: int | None, epochs: float | None) -> int:
-            return given if given is not None else math.ceil(epochs * steps_per_epoch)
-
-        plan = cls(
-            total=steps(config.steps, config.epochs),
-            warmup=steps(config.optim.warmup_steps, config.optim.warmup_epochs),
-            log=config.log.every_steps,
-            save=config.checkpoint.every_steps,
-            decay=config.optim.decay_steps,
-        )
-        if plan.total < 1:
-            raise ValueError(f"epochs={config.epochs} is not a single step")
-        if plan.warmup >= plan.total and config.steps is not None:
-            plan = plan._replace(warmup=plan.total // 2)  # a run cut short by --steps
-        if plan.warmup >= plan.total:
-            raise ValueError(
-                f"warm-up of {plan.warmup} steps leaves nothing of {plan.total}; "
-                "lower optim.warmup_epochs or raise epochs"
-            )
-        if plan.decay is not None and plan.decay <= plan.warmup:
-            raise ValueError(
-                f"optim.decay_steps={plan.decay} must be beyond the warm-up of "
-                f"{plan.warmup} steps"
-            )
-        return plan
-
-
 def load(file: str | pathlib.Path, *arg: str) -> ConfigDict:
     """The recipe FILE[:ARG], which is run, or the config.json of a run, which is not.
+
+    A recipe that comes with beit_jax has a name, too: see shipped.py.
 
     Raises:
       ValueError: there is none, or it cannot be read.
     """
-    path = pathlib.Path(file).expanduser()
-    if not path.is_file():
+    path = shipped.find(file)
+    if path is None:
+        near = nearest(pathlib.Path(file).stem, shipped.names())
         raise ValueError(
-            f"there is no file {str(file)!r}: a config is a recipe, FILE[:ARG], see "
-            "configs/, or the config.json in the work directory of a run"
+            f"there is no file {str(file)!r}: a config is a recipe, NAME or "
+            "FILE[:ARG], see configs/ or `beit recipes`, or the config.json in the "
+            f"work directory of a run{near}"
         )
     if path.suffix == ".json":
         if arg:
             raise ValueError(
                 f"{path} is no recipe: nothing can follow it, not {arg[0]!r}"
             )
-        return from_dict(_plain(path))
+        config = from_dict(_plain(path))
+        if refused := modules.recall(config.modules, str(path)):
+            raise ValueError("; ".join(refused))
+        return config
     try:
         recipe = runpy.run_path(str(path), run_name="recipe")
     except (SyntaxError, UnicodeDecodeError) as error:
@@ -276,6 +249,7 @@ def load(file: str | pathlib.Path, *arg: str) -> ConfigDict:
     config = recipe["get_config"](*arg)
     if not isinstance(config, ConfigDict):
         raise ValueError(f"{path}: get_config(arg) must return a config, not {config}")
+    modules.use(config.get("modules", ()))
     return config
 
 

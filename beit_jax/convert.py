@@ -16,8 +16,6 @@ nothing is written.
 
 from collections.abc import Sequence
 
-from absl import flags
-
 from beit_jax import command
 from beit_jax.checkpoints import names
 from beit_jax.checkpoints import read as sources
@@ -51,9 +49,4 @@ def _size(sides: Sequence[str]) -> tuple[int, int] | None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_enum("to", None, targets.FORMATS, "what TARGET is to be")
-    flags.DEFINE_list("allow", [], "patterns of names to leave behind: 'lm_head*,…'")
-    flags.DEFINE_list("image_size", [], "of a side, or HEIGHT,WIDTH: others' positions")
-    flags.DEFINE_integer("heads", None, "of attention, where SOURCE does not tell")
-    flags.DEFINE_string("pixels", "", "half or imagenet, where SOURCE does not tell")
-    command.run(main, ("SOURCE", "TARGET"))
+    command.run("convert", main)

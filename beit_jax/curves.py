@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-from absl import flags
 from PIL import Image
 
 from beit_jax import command
@@ -97,7 +96,4 @@ def main(options, *runs: str) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list("metric", "train/loss", "names of metrics, with commas between")
-    flags.DEFINE_string("out", "curves.png", "the picture to write")
-    flags.DEFINE_integer("smooth", 1, "mean of so many points", lower_bound=1)
-    command.run(main, ("RUN ...",))
+    command.run("curves", main)

@@ -18,7 +18,6 @@ import sys
 from collections.abc import Iterable, Sequence
 
 import jax
-from absl import flags
 from ml_collections import ConfigDict
 
 from beit_jax import command, sharding
@@ -140,16 +139,4 @@ def main(options) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("data", "", "a folder or an archive, instead of eval_source")
-    flags.DEFINE_list("evals", [], "which of the config's evals, too; all: all")
-    flags.DEFINE_string("out", "", "where tables and pictures go; none if not given")
-    flags.DEFINE_bool(
-        "override_card", False, "let images look otherwise than in training"
-    )
-    command.define_class_names()
-    command.define_tta()
-    command.define_flags(
-        "a run's work directory, or any other checkpoint",
-        "a recipe, FILE[:ARG], instead of the checkpoint's own config",
-    )
-    command.run(main)
+    command.run("evaluate", main)

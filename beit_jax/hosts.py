@@ -15,17 +15,13 @@ from typing import Any, NoReturn
 
 import jax
 import numpy as np
-from absl import flags
 from jax._src.distributed import global_state  # there is no public door to its store
 from jax.experimental import multihost_utils
 
+from beit_jax.options import HOSTS, variable
+
 HUNG = 70  # the exit code where nothing went on for too long
 
-_HELP = {
-    "coordinator": "HOST:PORT of process 0, as all processes reach it",
-    "processes": "how many there are",
-    "process": "which of them this is, from 0",
-}
 _AGREED = (0, 75)  # exit codes of an end to which all come by themselves
 _PATIENCE = 300  # seconds until all must have come
 _HEARTBEAT = 10  # seconds of silence that JAX takes for a death
@@ -34,16 +30,6 @@ _ENDED = "beit_jax/ended/"
 _meetings = itertools.count()
 _leaving = threading.Event()
 _ending = threading.Lock()  # taken by the thread that ends this process, for ever
-
-
-def define_flags() -> None:
-    """Defines --coordinator, --processes, --process and --multihost."""
-    for name, text in _HELP.items():
-        define = flags.DEFINE_string if name == "coordinator" else flags.DEFINE_integer
-        define(name, None, f"{text}; or {_variable(name)} in the environment")
-    flags.DEFINE_bool(
-        "multihost", False, "let JAX find the processes that a cluster has started"
-    )
 
 
 def join(options) -> None:
@@ -56,7 +42,7 @@ def join(options) -> None:
     place = _place(options)
     if place and "coordinator" not in options:
         raise ValueError(
-            f"{_variable('processes')}={place[1]}: each process would do the whole "
+            f"{variable('processes')}={place[1]}: each process would do the whole "
             "work, for this command knows of no others; start it once"
         )
     patience = {
@@ -161,20 +147,16 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _variable(name: str) -> str:
-    return f"BEIT_JAX_{name.upper()}"
-
-
 def _place(options) -> tuple[str, int, int] | None:
     """Coordinator, how many, and which; None: this process works alone."""
-    given = {name: _given(options, name) for name in _HELP}
+    given = {name: _given(options, name) for name in HOSTS}
     lacking = [name for name, value in given.items() if value in (None, "")]
     if len(lacking) == len(given) or given["processes"] == 1:
         return None
     if lacking:
         raise ValueError(
             "of several processes each must know "
-            + ", ".join(f"--{name} ({text})" for name, text in _HELP.items())
+            + ", ".join(f"--{name} ({text})" for name, text in HOSTS.items())
             + f"; not given: {', '.join(lacking)}"
         )
     coordinator, processes, process = given.values()
@@ -192,11 +174,11 @@ def _given(options, name: str) -> Any:
     value = options[name].value if name in options else None
     if value is not None:
         return value
-    text = os.environ.get(_variable(name))
+    text = os.environ.get(variable(name))
     if name == "coordinator" or not text:
         return text
     if not text.isdecimal():
-        raise ValueError(f"{_variable(name)}={text!r} must be a whole number")
+        raise ValueError(f"{variable(name)}={text!r} must be a whole number")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""Nearest neighbours on frozen features: `python -m beit_jax.knn --checkpoint C …`.
+r"""Nearest neighbours on frozen features: `python -m beit_jax.knn --checkpoint C …`.
 
 Tells the classes of the images of data.eval_source by those of data.source, with the
 features of every block of an encoder; nothing is trained. Writes knn.json and
@@ -19,7 +19,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -211,16 +210,4 @@ def main(options) -> None:
 
 
 if __name__ == "__main__":
-    command.define_config("a recipe, FILE[:ARG], for its data")
-    flags.DEFINE_string(
-        "checkpoint", None, "a run's work directory, any other checkpoint, or untrained"
-    )
-    flags.DEFINE_string("workdir", None, "where knn.json and neighbours.png go")
-    flags.DEFINE_enum(
-        "features", "concat", encoders.FEATURES, "what stands for an image"
-    )
-    flags.DEFINE_integer("k", 20, "neighbours that vote")
-    flags.DEFINE_float("temperature", 0.07, "of the votes")
-    flags.DEFINE_integer("block", None, "whose neighbours to draw, instead of the best")
-    flags.mark_flags_as_required(["checkpoint", "workdir"])
-    command.run(main)
+    command.run("knn", main)

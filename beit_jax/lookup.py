@@ -5,8 +5,8 @@ import importlib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from ml_collections import ConfigDict
 
@@ -14,6 +14,7 @@ T = TypeVar("T")
 LINEN = ("name", "parent")  # fields of every Linen module, not settings
 # What a setting can be, and what a person calls it; an int is a float too.
 KINDS = {kind: kind.__name__ for kind in (int, float, bool, str, tuple, list)}
+_PLAIN = (*KINDS,)
 KINDS |= {Mapping: "section", types.NoneType: "None"}
 
 
@@ -69,6 +70,38 @@ def misfit(value: Any, hint: Any) -> str:
         if has_type(value, kind):
             return "" if limits is None or value in limits else f"must be {limits}"
     return "must be of type " + " or ".join(KINDS[kind] for kind in wanted)
+
+
+class Table(NamedTuple):
+    """What a section's `name` may be, and what of it is none of its settings.
+
+    Attributes:
+      given: what the code gives to those that take it.
+    """
+
+    entries: Mapping[str, Callable]
+    given: Collection[str] = ()
+
+
+def settings(factory: Callable, given: Collection[str] = ()) -> dict[str, Any]:
+    """Setting -> its default, or `inspect.Parameter.empty`, of what `call` calls."""
+    takes = inspect.signature(factory).parameters
+    return {k: p.default for k, p in takes.items() if k not in {*given, *LINEN}}
+
+
+def completed(section: Mapping[str, Any], table: Table) -> dict[str, Any]:
+    """The section with all settings that it leaves to their defaults.
+
+    Not with those that a config cannot hold, a function say; and as it is where its
+    name is none of the table's.
+    """
+    section = dict(section)
+    name = section.get("name")
+    if name not in table.entries:
+        return section
+    free = settings(table.entries[name], table.given).items()
+    defaults = {k: v for k, v in free if v is None or isinstance(v, _PLAIN)}
+    return {"name": name, **defaults, **section}
 
 
 def annotations(factory: Callable) -> dict[str, Any]:

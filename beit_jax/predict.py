@@ -29,7 +29,6 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 import jax
-from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -192,20 +191,4 @@ def main(options, *images: str) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string(
-        "checkpoint", None, "a run's work directory, or any other checkpoint"
-    )
-    command.define_paths("images", "folders, archives, image files: PATH[,PATH...]")
-    # No enum: a recipe may add one to the table.
-    flags.DEFINE_string("what", "labels", f"what to find: {', '.join(PREDICTIONS)}")
-    flags.DEFINE_string("out", "predictions", "the folder for what was found")
-    flags.DEFINE_bool("overwrite", False, "replace what an earlier command wrote")
-    flags.DEFINE_integer("batch_size", 0, f"0: up to {PER_DEVICE} images a device")
-    flags.DEFINE_integer("top", 5, "labels: so many likeliest classes", lower_bound=1)
-    command.define_class_names()
-    command.define_tta()
-    command.define_config("a recipe, FILE[:ARG], instead of the checkpoint's config")
-    flags.DEFINE_list("blocks", [], "features, attention: which, 0,11 say; else all")
-    flags.DEFINE_list("patch", [], "attention: ROW,COLUMN of a patch, from 0")
-    flags.mark_flag_as_required("checkpoint")
-    command.run(main, ("[IMAGE ...]",))
+    command.run("predict", main)

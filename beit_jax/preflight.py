@@ -17,7 +17,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
 from ml_collections import ConfigDict
 
 from beit_jax import command, tasks
@@ -161,14 +160,4 @@ def main(options) -> None:
 
 
 if __name__ == "__main__":
-    command.define_config("a recipe, FILE[:ARG]")
-    flags.DEFINE_string("on", None, "v5e:4x8, h100:16, cpu:8: what to compile for")
-    flags.DEFINE_integer("examples", 0, "in an epoch; 0: ask the recipe's source")
-    flags.DEFINE_float("memory", 0.0, "GiB of a device, instead of the published ones")
-    flags.DEFINE_float("price", 0.0, "of a device for an hour")
-    flags.DEFINE_bool("search", True, "where it does not fit, try what would")
-    flags.DEFINE_string("json", "", "a file for everything that was found")
-    flags.DEFINE_float("images_per_core", 206.0, "that a host's core makes a second")
-    flags.DEFINE_float("image_kb", 115.0, "of an image as stored")
-    flags.mark_flags_as_required(["config", "on"])
-    command.run(main)
+    command.run("preflight", main)

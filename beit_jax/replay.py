@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -29,6 +28,7 @@ from beit_jax.run.finite import FAILED
 from beit_jax.run.lock import locked
 from beit_jax.run.parts import Parts, assemble
 from beit_jax.run.step import make_gradients, make_update
+from beit_jax.run.whole import whole
 
 _MOST = 8  # examples that are looked for
 
@@ -65,7 +65,7 @@ def replay(
     with (
         locked(workdir),
         jax.set_mesh(mesh),
-        Checkpointer(workdir, config, parts.card) as run,
+        Checkpointer(workdir, config, parts.card, whole) as run,
     ):
         batch, again = _before(step, config, parts, mesh, run)
         loss, norms = again(batch)
@@ -148,8 +148,4 @@ def main(options) -> None:
 
 
 if __name__ == "__main__":
-    command.define_config("a recipe, FILE[:ARG], instead of the run's own config")
-    flags.DEFINE_string("workdir", None, "of the run")
-    flags.DEFINE_integer("step", None, "which; the last one that failed if not given")
-    flags.mark_flag_as_required("workdir")
-    command.run(main)
+    command.run("replay", main)

@@ -1,14 +1,22 @@
-"""The one training loop: `python -m beit_jax.train --config C --workdir W`."""
+r"""The one training loop: `python -m beit_jax.train --config C --workdir W`.
+
+What is run, the recipe says, and how long; the work directory gets the checkpoints,
+config.json, metrics.jsonl, TensorBoard files and pictures. A run that was stopped goes
+on by the same command.
+
+    python -m beit_jax.train --config digits_tokenizer --workdir runs/tokenizer
+    python -m beit_jax.train --config digits_finetune --workdir runs/scratch \
+        --config.init_from= --config.optim.lr=5e-4
+"""
 
 import pathlib
 import sys
 from collections.abc import Sequence
 
 import jax
-from absl import flags
 from ml_collections import ConfigDict
 
-from beit_jax import command, hosts, sharding
+from beit_jax import command, hosts, modules, sharding
 from beit_jax import config as config_lib
 from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.checkpoints.keeper import Checkpointer
@@ -25,6 +33,7 @@ from beit_jax.run.reports import Reports, owed
 from beit_jax.run.step import make_update
 from beit_jax.run.stop import Preempted as Preempted  # what `train` raises
 from beit_jax.run.stop import StopSignal
+from beit_jax.run.whole import whole
 from beit_jax.run.writer import Writer, read_last, times
 from beit_jax.text import utf8
 
@@ -43,6 +52,9 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
         that step.
     """
     config_lib.check(config)
+    if refused := modules.recall(config.modules, "the config"):
+        raise ValueError("; ".join(refused))
+    modules.note(config.modules)
     hosts.agree(config.to_dict())
     if "://" in str(workdir):
         raise ValueError(
@@ -71,7 +83,7 @@ def _train(
     with (
         locked(workdir, enabled=shard[0] == 0) as lock,
         jax.set_mesh(mesh),
-        Checkpointer(workdir, config, card) as run,
+        Checkpointer(workdir, config, card, whole) as run,
         Meter(config.task.name, plan.total, quiet or shard[0] > 0) as meter,
     ):
         notes += lock.notes
@@ -204,7 +216,7 @@ def introduce(call: tuple, config: ConfigDict, notes, writer, meter: Meter) -> N
         meter.say(text)
         writer.note(text)
     if jax.process_index() == 0:
-        config_lib.save(config, writer.workdir / "config.json")
+        config_lib.save(whole(config), writer.workdir / "config.json")
 
 
 def main(options) -> None:
@@ -217,6 +229,4 @@ def main(options) -> None:
 
 
 if __name__ == "__main__":
-    command.define_flags("where checkpoints and logs go", "a recipe, FILE[:ARG]")
-    flags.mark_flag_as_required("config")
-    command.run(main)
+    command.run("train", main)

@@ -5,6 +5,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from beit_jax.lookup import nearest
+
 
 def is_tiny(arg: str, known: Collection[str] = ()) -> bool:
     """Whether a recipe's argument, FILE:NAME,NAME, asks for seconds instead of hours.
@@ -20,6 +22,7 @@ def is_tiny(arg: str, known: Collection[str] = ()) -> bool:
         raise ValueError(
             f"recipe argument {min(unknown)!r} is unknown; it can be "
             + ", ".join(sorted({"tiny", *known}))
+            + nearest(min(unknown), ["tiny", *known])
         )
     return "tiny" in names
 

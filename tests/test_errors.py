@@ -24,6 +24,13 @@ def get_config(arg="classify"):
     return tiny.config(arg, steps=1)
 """
 
+MODULAR = """
+from beit_jax import config as c
+
+def get_config(arg="nobodys.head"):
+    return c.new(steps=1, modules=(arg,))
+"""
+
 
 def image(path: pathlib.Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,6 +44,8 @@ def broken_files(root: pathlib.Path) -> None:
         "recipe.py": RECIPE,
         "broken.py": "def get_config(:\n",
         "empty.py": "",
+        "modular.py": MODULAR,
+        "modular.json": '{"steps": 3, "modules": ["nobodys.head"]}',
         "none.py": "def get_config(arg=''):\n    pass\n",
         "broken.json": '{"steps": 3,',
         "list.json": "[1, 2]",
@@ -340,6 +349,12 @@ an empty file: check_data --data ROOT/bad --out NEW
 # Paths.
 no recipe: RECIPE ROOT/gone.py
   78 no file 'ROOT/gone.py'
+a recipe's name: RECIPE digits_pretran
+  78 no file 'digits_pretran': .*; did you mean 'digits_pretrain'
+a recipe's file: RECIPE configs/digits_pretran.py
+  78 did you mean 'digits_pretrain'
+a recipe to be printed: recipes digits_pretran
+  78 no recipe 'digits_pretran'; did you mean 'digits_pretrain'
 a folder for a recipe: RECIPE ROOT
   78 no file
 a recipe that is no Python: RECIPE ROOT/broken.py
@@ -350,6 +365,14 @@ a recipe without a return: RECIPE ROOT/none.py
   78 get_config.arg. must return a config, not None
 a variant: RECIPE configs/digits_tokenizer.py:tny
   78 recipe argument 'tny' is unknown; it can be tiny
+a variant of several: RECIPE beit_pretrain:plane
+  78 recipe argument 'plane' is unknown; .* did you mean 'plain'
+a module: RECIPE ROOT/modular.py
+  78 there is no 'nobodys' on Python's path to import 'nobodys.head'
+a module that is no name: RECIPE ROOT/modular.py:a-b
+  78 'a-b' must be a module as one imports it
+a module of somebody: RECIPE ROOT/modular.json
+  78 modular.json names the module 'nobodys.head', which no recipe of yours
 no JSON: RECIPE ROOT/broken.json
   78 is no JSON
 a variant of data: RECIPE ROOT/misspelt.json:tiny
@@ -365,10 +388,20 @@ findings below a file: predict --checkpoint RUN --images ROOT/flat --out ROOT/fi
 # Commands.
 no config: train --workdir NEW
   1 config must have a value
+no flags: train
+  1 config must have a value .*; flag --workdir=None
 flags in the wrong order: train --config.steps=1 --config ROOT/recipe.py --workdir NEW
   1 before a value for --config
 a flag: EVALUATE --worksir=x
   1 Did you mean: workdir
+a command: __main__ trian --workdir NEW
+  1 no command 'trian'; did you mean 'train'
+the first part of a key: TRAIN steps=1 --confg.optim.lr=1
+  1 'confg.optim.lr'; did you mean 'config'
+a key without a recipe: train --workdir NEW --config.steps=1
+  1 'config.steps': name its recipe first, by --config
+a shell: completion tcsh
+  1 it takes SHELL, one of bash, zsh, not
 too many words: convert ROOT/a NEW c
   1 it takes SOURCE TARGET, not
 no image: PREDICT
@@ -412,7 +445,7 @@ def rows(table: str) -> dict[str, tuple[list[str], int, str]]:
         what, command = above.split(": ", 1)
         first, *flags = command.split(" ")
         if first in TRAINING:
-            flags = [f"--config.{flag}" for flag in flags]
+            flags = [f if f.startswith("--") else f"--config.{f}" for f in flags]
         start = (TRAINING | COMMANDS).get(first, first).split(" ")
         code, sentence = below.split(maxsplit=1)
         assert what not in found, f"there are two {what!r}"

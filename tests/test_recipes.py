@@ -18,6 +18,7 @@ from beit_jax.evaluate import evaluate
 from beit_jax.run import state
 from beit_jax.run.checks import metric_names
 from beit_jax.run.evaluator import Evaluation, evaluations
+from beit_jax.run.whole import whole
 from beit_jax.tasks.base import Context
 from beit_jax.train import train
 from tests import tiny
@@ -59,7 +60,8 @@ def test_a_recipe_trains_and_can_be_measured_again(stem, tmp_path):
     metrics = train(config, tmp_path, quiet=True)
 
     assert metrics and all(name.startswith("eval/") for name in metrics)
-    assert c.from_dict(json.loads((tmp_path / "config.json").read_text())) == config
+    saved = c.from_dict(json.loads((tmp_path / "config.json").read_text()))
+    assert saved == whole(config)
     assert tiny.saved_steps(tmp_path)[-1] == config.steps
     assert evaluate(tmp_path) == metrics
     assert train(config, tmp_path, quiet=True) == metrics  # complete: trains no more

@@ -4,7 +4,7 @@ import functools
 import json
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -26,6 +26,7 @@ FREE_TO_CHANGE = (
     "early_stop",
     "checkpoint",
     "mesh",
+    "modules",  # a package may have got another name
     "data.eval_source",
     "data.eval_cache",
     "data.decoded_cache_gib",
@@ -45,14 +46,21 @@ class Checkpointer:
     """
 
     def __init__(
-        self, workdir: pathlib.Path, config: ConfigDict, card: Mapping[str, Any]
+        self,
+        workdir: pathlib.Path,
+        config: ConfigDict,
+        card: Mapping[str, Any],
+        whole: Callable[[ConfigDict], ConfigDict] = lambda config: config,
     ):
         """`config` is the whole run's; its section `checkpoint` says what is kept.
 
-        `card` goes into every checkpoint, see card.py.
+        `card` goes into every checkpoint, see card.py. `whole` writes down what a
+        config leaves to defaults: of this one, before it is saved, and of one that an
+        earlier version saved without.
         """
         self.directory = workdir.resolve() / "checkpoints"
-        self._config, self._card = json.loads(config.to_json()), card
+        self._whole, self._card = whole, card
+        self._config = json.loads(whole(config).to_json())
         self._best = config.checkpoint.best
         keep, mode = config.checkpoint.keep, config.checkpoint.best_mode
         if keep < 1 or mode not in ("max", "min"):
@@ -197,7 +205,7 @@ class Checkpointer:
         Keys that are younger than the checkpoint had their default value then, and
         those that have moved since count as what they are called now.
         """
-        have, want = map(_flat_config, map(_whole, (saved["config"], self._config)))
+        have, want = map(self._flat, (saved["config"], self._config))
         have |= _prefixed("data: ", saved["position"])
         want |= _prefixed("data: ", position)
         changed = [
@@ -224,6 +232,10 @@ class Checkpointer:
             position.get("frozen", {}), saved["position"], f"checkpoint {step}"
         )
 
+    def _flat(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """With all that it leaves to the defaults, as JSON gives it back."""
+        return _flat_config(json.loads(self._whole(from_dict(config)).to_json()))
+
 
 def _texts(reader: ocp.CheckpointManager, step: pathlib.Path) -> tuple[Any, Tree]:
     """Position and config of a step, and what is known of its arrays."""
@@ -241,11 +253,6 @@ def _arrays(reader, step: pathlib.Path, state: Tree) -> Tree:
     with steps.reading(step):
         saved = reader.restore(int(step.name), args=ocp.args.Composite(state=restore))
     return saved["state"]
-
-
-def _whole(config: Mapping[str, Any]) -> dict[str, Any]:
-    """With all that it leaves to the defaults, as JSON gives it back."""
-    return json.loads(from_dict(config).to_json())
 
 
 def _flat_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

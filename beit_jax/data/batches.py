@@ -8,54 +8,27 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
 from beit_jax import lookup
 from beit_jax.data import draws, sources, views
-from beit_jax.data.annotations import ANNOTATIONS
 from beit_jax.data.augmentations import AUGMENTATIONS
 from beit_jax.data.frames import FRAMES
+from beit_jax.data.graph import tf
 from beit_jax.data.ledger import Ledger
 from beit_jax.data.ops import decode, masking
 from beit_jax.data.settings import Augment
+from beit_jax.data.spec import Spec, dtypes, spec_of
+from beit_jax.data.spec import train_only as train_only
 
 Batch = dict[str, np.ndarray]
 Shard = tuple[int, int]  # (host index, host count)
-Spec = dict[str, tuple[tuple[int, ...], np.dtype]]  # name -> shape, dtype of a batch
 
 _CHUNK = 8  # examples that a thread makes in one go
 # About a tenth of the work on an image holds Python's lock: more threads would wait.
 _MAX_THREADS = 16
 _TINY = 2**12  # bytes of an image as stored; two threads halve the speed at 32 px
 _PADDING = -1  # the index of what only fills the last batch
-
-
-def dtypes() -> dict[str, type]:
-    """Name -> dtype of all that data can put in a batch."""
-    made = {"image": np.uint8, "token_image": np.uint8, "mask": np.bool_}
-    for row in (*ANNOTATIONS.values(), *AUGMENTATIONS.values()):
-        made |= row.arrays
-    return made
-
-
-def train_only() -> set[str]:
-    """What the compiled step augments by."""
-    return {name for row in AUGMENTATIONS.values() for name in row.arrays}
-
-
-def spec_of(example_spec: Mapping[str, Any], batch_size: int) -> Spec:
-    """Of the example spec's arrays, and of every batch; no data need be there.
-
-    weight  (B,) float32, 0 for padding and what was skipped
-    index   (B,) int64, the example's in the source; -1 for padding
-    """
-    forms = {name: form.shape for name, form in example_spec.items()}
-    kinds = {**dtypes(), "weight": np.float32, "index": np.int64}
-    return {
-        name: ((batch_size, *shape), np.dtype(kinds[name]))
-        for name, shape in {**forms, "weight": (), "index": ()}.items()
-    }
 
 
 class Batches:

@@ -7,7 +7,7 @@ numbers, and its place in the shuffle, can be had without those before it.
 import zlib
 from collections.abc import Callable
 
-import tensorflow as tf
+from beit_jax.data.graph import tf
 
 # draw(first, count) -> (..., count) float64: numbers first, first + 1, ... in [0, 1).
 Draw = Callable[[tf.Tensor | int, int], tf.Tensor]

@@ -5,7 +5,6 @@ the size of the view, and gives a Frame. Those that draw nothing show the same p
 an image every time. Any of them may serve training and evaluation.
 """
 
-import inspect
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -36,9 +35,9 @@ class RandomResized:
     def __init__(
         self,
         min_scale: Positive = 0.08,  # of the image's area
-        max_scale: Positive = 1.0,
+        max_scale: Positive = 1.0,  # of it, too
         min_ratio: Positive = 3 / 4,  # width / height
-        max_ratio: Positive = 4 / 3,
+        max_ratio: Positive = 4 / 3,  # width / height, too
     ):
         _demand(
             "random_resized",
@@ -64,7 +63,12 @@ class Square:
     numbers = 5
 
     def __init__(self, zoom: tuple = (9 / 8, 12 / 8)):
-        """See geometry.square_box."""
+        """Its side is cut from a resized image.
+
+        Args:
+          zoom: lowest and highest short side of that, as multiples of the view's: see
+            geometry.square_box.
+        """
         good = len(zoom) == 2 and 1 <= zoom[0] <= zoom[1]
         _demand("square", {f"a zoom of 1 <= low <= high, not {zoom}": good})
         self._zoom = tuple(zoom)
@@ -84,7 +88,10 @@ class Pad:
 
     numbers = 2
 
-    def __init__(self, pad: Count):
+    def __init__(
+        self,
+        pad: Count,  # pixels
+    ):
         self._pad = pad
 
     def __call__(self, u: np.ndarray, whole: Size, size: Size) -> Frame:
@@ -112,11 +119,11 @@ class Scaled:
 
     def __init__(
         self,
-        min_scale: Positive = 0.5,
-        max_scale: Positive = 2.0,
-        long: Count = 0,  # 0: of the view
-        short: Count = 0,
-        fill: tuple = (0, 0, 0),
+        min_scale: Positive = 0.5,  # lowest scale
+        max_scale: Positive = 2.0,  # highest scale
+        long: Count = 0,  # side at scale 1 in pixels; 0: of the view
+        short: Count = 0,  # the same
+        fill: tuple = (0, 0, 0),  # levels where the image does not cover the view
     ):
         _demand(
             "scaled",
@@ -149,7 +156,10 @@ class Centre:
 
     numbers = 0
 
-    def __init__(self, crop_pct: Portion = 1.0):
+    def __init__(
+        self,
+        crop_pct: Portion = 1.0,  # share of a side that is seen
+    ):
         self._crop_pct = crop_pct
 
     def __call__(self, u: np.ndarray, whole: Size, size: Size) -> Frame:
@@ -169,7 +179,12 @@ class Fit:
     numbers = 0
 
     def __init__(self, align: str = "centre", fill: tuple = (0, 0, 0)):
-        """`align`: where the image lies in the view, "centre" or "top_left"."""
+        """Where the image lies and what is around it.
+
+        Args:
+          align: where the image lies in the view, "centre" or "top_left".
+          fill: levels where it does not cover the view.
+        """
         known = ("centre", "top_left")
         _demand(
             "fit",
@@ -200,7 +215,10 @@ class Whole:
 
     numbers = 0
 
-    def __init__(self, crop_pct: Portion = 1.0):
+    def __init__(
+        self,
+        crop_pct: Portion = 1.0,  # share of a side that is seen
+    ):
         self._crop_pct = crop_pct
 
     def __call__(self, u: np.ndarray, whole: Size, size: Size) -> Frame:
@@ -225,12 +243,8 @@ def complete(section: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       ValueError: no such frame.
     """
-    factory = lookup.lookup(FRAMES, section["name"], "beit_jax.data.frames")
-    made = {"name": section["name"]}
-    for name, parameter in inspect.signature(factory).parameters.items():
-        if parameter.default is not parameter.empty:
-            made[name] = parameter.default
-    made |= section
+    lookup.lookup(FRAMES, section["name"], "beit_jax.data.frames")
+    made = lookup.completed(section, lookup.Table(FRAMES))
     return {k: list(v) if isinstance(v, tuple) else v for k, v in made.items()}
 
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import PIL
-import tensorflow as tf
 
 from beit_jax.data import sources
 from beit_jax.data.annotations import stored_fields
 from beit_jax.data.batches import Batch, Batches, Shard, Spec, train_only
+from beit_jax.data.graph import tf
 from beit_jax.data.kept import Kept
 from beit_jax.data.ledger import Ledger
 

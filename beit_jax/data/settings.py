@@ -26,14 +26,14 @@ class Augment(NamedTuple):
     """
 
     flip: bool = True  # half of the images
-    interpolation: str = "bicubic"
+    interpolation: str = "bicubic"  # of the views, a filter of ops/geometry.py
     token_interpolation: str = "lanczos"  # BEiT v2: bicubic
     token_view: str = "image"  # "first_view": made from it, faster and a bit blurred
     jitter: Share = 0.0  # strength for brightness, contrast and saturation
     # "image": before the crop, as in pre-training; "view": after it, as in fine-tuning;
     # "device": after it and in the compiled step, which spares the host the work.
     jitter_on: str = "image"
-    randaugment: str = ""
+    randaugment: str = ""  # as timm writes it; empty: none
     trivialaugment: bool = False  # instead of it: one op of any strength
     augmix: Severity = 0  # instead of it: mixed with three chains of ops; 0: off
     three_augment: bool = False  # instead of it: grey, solarised or blurred

@@ -12,6 +12,17 @@ Each is a Linen module from images (and perhaps a mask) to `features.Features`, 
                           for this module: its positions, above all
 """
 
+from typing import NamedTuple
+
 from beit_jax.models import vit
 
 BACKBONES = {"vit": vit.Encoder}
+
+
+class Shared(NamedTuple):
+    """What `model` says besides the settings of a network and its name, "vit"."""
+
+    image_size: int | tuple  # of the images in pixels: a side, or height and width
+    pixels: str = "half"  # how they become floats: a row of models/pixels.py
+    variant: str = ""  # of a ViT: a row of vit.VARIANTS, which gives what is not set
+    preset: str = ""  # of a ViT: one of vit.PRESETS, which gives what is not set

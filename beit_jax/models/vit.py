@@ -79,6 +79,12 @@ class Encoder(nn.Module):
     Attributes:
       grid: (h, w) patches for which the position tables are made; images of another
         grid see them resized.
+      dim: D, features of a token.
+      depth: L, number of blocks.
+      heads: A, of attention; they divide `dim`.
+      patch_size: pixels along a side of a patch.
+      mlp_ratio: features inside an MLP, as a multiple of `dim`.
+      norm_eps: added to the variance in layer norms.
       abs_pos_embed: what is added to each position: "learned", "sincos" (fixed, as
         in MAE) or "none".
       rel_pos_bias: "shared" (one table for all blocks), "per_block" or "none".

@@ -69,6 +69,7 @@ def trust_ratios(
 
 
 def _adamw(group: Group) -> list[optax.GradientTransformation]:
+    """Adam with decay apart from the gradient (arXiv:1711.05101)."""
     settings = group.settings
     return [
         optax.scale_by_adam(settings.b1, settings.b2, settings.eps),

@@ -27,7 +27,9 @@ def _cosine() -> Falling:
     return falling
 
 
-def _poly(power: Positive = 1.0) -> Falling:
+def _poly(
+    power: Positive = 1.0,  # of the share left
+) -> Falling:
     """Falls with (share left) ** power; 1 is a straight line.
 
     PolyLR of mmsegmentation 1.x gets to `final` with its last step, this would one step
@@ -41,7 +43,10 @@ def _poly(power: Positive = 1.0) -> Falling:
     return falling
 
 
-def _steps(milestones: tuple, factor: Positive = 0.1) -> Falling:
+def _steps(
+    milestones: tuple,  # optimizer steps, rising
+    factor: Positive = 0.1,  # on the rate, from each of them on
+) -> Falling:
     """Multiplied by `factor` from each of those optimizer steps on; no `final`."""
     if not milestones or not all(type(at) is int and at > 0 for at in milestones):
         raise ValueError(

@@ -62,7 +62,7 @@ def evaluations(config: ConfigDict, task) -> list[Evaluation]:
             )
         if not isinstance(section, ConfigDict):
             raise ValueError(f"{where}={section!r} must be a section with a source")
-        splits[f"{PLAIN}_{name}"] = lookup.call(_split, section, where)
+        splits[f"{PLAIN}_{name}"] = lookup.call(split, section, where)
     data, spec, seed = task.eval_data(config.data), task.eval_spec, config.seed
     return [
         Evaluation(
@@ -74,8 +74,13 @@ def evaluations(config: ConfigDict, task) -> list[Evaluation]:
     ]
 
 
-def _split(source: Mapping[str, Any], every_steps: Count = 0) -> tuple[Mapping, int]:
-    """What an entry of `evals` takes."""
+def split(source: Mapping[str, Any], every_steps: Count = 0) -> tuple[Mapping, int]:
+    """A further evaluation, whose metrics are eval_NAME/...
+
+    Args:
+      source: name and settings, as of `data.eval_source`.
+      every_steps: between two passes; 0: at the end only.
+    """
     return source, every_steps
 
 

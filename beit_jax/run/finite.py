@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from beit_jax.data.pipeline import Stream
 from beit_jax.run.state import TrainState
 from beit_jax.text import UTF8
 
@@ -64,7 +63,7 @@ class Finite:
       workdir: where FAILED goes, which `beit_jax.replay` reads.
     """
 
-    def __init__(self, allowed: int, stream: Stream, workdir: pathlib.Path):
+    def __init__(self, allowed: int, stream, workdir: pathlib.Path):
         self._allowed, self._stream, self._workdir = allowed, stream, workdir
         self._in_a_row = 0
 

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from beit_jax import config as config_lib
-from beit_jax import sharding, tasks
+from beit_jax import modules, sharding, tasks
 from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.checkpoints import names
 from beit_jax.checkpoints.foreign.rules import Hints, pair
@@ -87,6 +87,7 @@ class Opened:
             with self.config.ignore_type():  # a side may become height and width
                 self.config.model.image_size = size
         config_lib.check(self.config)
+        self._refused = tuple(modules.recall(self.config.modules, "its config"))
 
     @functools.cached_property
     def card(self) -> card_lib.Card:
@@ -161,13 +162,14 @@ class Opened:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences on what is not as it was trained."""
+        """Sentences on what is not here, or not as it was trained."""
         model = (self.saved.config["model"], self.config.model)
         old, new = (pair(settings["image_size"]) for settings in model)
         if old == new or not self.has_encoder:
-            return ()
+            return self._refused
         (h, w), (height, width) = old, new
-        return (f"positions of {h}x{w} px resized to those of {height}x{width} px",)
+        resized = f"positions of {h}x{w} px resized to those of {height}x{width} px"
+        return (*self._refused, resized)
 
     def on_mesh(self, mesh: Mesh) -> tuple[TrainState, Tree]:
         """Weights and the task's frozen ones, in their places on the mesh.

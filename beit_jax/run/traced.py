@@ -12,7 +12,7 @@ from beit_jax import sharding
 from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.checkpoints.names import flatten
 from beit_jax.config import Plan
-from beit_jax.data.batches import spec_of
+from beit_jax.data.spec import spec_of
 from beit_jax.run import state as state_lib
 from beit_jax.run.step import make_update
 from beit_jax.tasks.base import Task

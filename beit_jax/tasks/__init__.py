@@ -3,6 +3,9 @@
 from ml_collections import ConfigDict
 
 from beit_jax import lookup
+from beit_jax.heads import HEADS
+from beit_jax.lookup import Table
+from beit_jax.targets import TARGETS
 from beit_jax.tasks import (
     base,
     classify,
@@ -12,6 +15,8 @@ from beit_jax.tasks import (
     regress,
     tokenizer,
 )
+from beit_jax.tasks.losses import LOSSES
+from beit_jax.tasks.objectives import OBJECTIVES
 
 TASKS = {
     "classify": classify.Classify,
@@ -20,6 +25,16 @@ TASKS = {
     "probe": probe.Probe,
     "regress": regress.Regress,
     "tokenizer": tokenizer.Tokenizer,
+}
+
+# Sections below `task`, which name something too.
+SECTIONS = {
+    "target": Table(TARGETS, ("grid", "patch_size")),
+    "head": Table(
+        HEADS, ("classes", "pool", "init_scale", "outputs", "norm_eps", "dtype")
+    ),
+    "loss": Table(LOSSES),
+    "objective": Table(OBJECTIVES, ("model", "space")),
 }
 
 

@@ -56,6 +56,7 @@ class Task(Protocol):
     encoder: nn.Module | None  # one of BACKBONES, where there is one
     pool: str | None  # what of its tokens a classifier sees
     outputs: tuple[str, ...]  # what `predict` can give of new images
+    usual: Mapping[str, str]  # section of it -> its name, unless the config says one
 
     def init(self, rng: Array, batch: Batch) -> Tree:
         """{"params": ..., "model_state": ...}, boxed with logical axes."""
@@ -134,6 +135,7 @@ class Defaults:
     encoder = None
     pool = None
     outputs = ()
+    usual: Mapping[str, str] = {}
 
     @functools.cached_property  # so that a task may set its own
     def eval_spec(self) -> dict[str, jax.ShapeDtypeStruct]:

@@ -40,6 +40,7 @@ class Classify(Supervised):
     from pre-training: `config.model.init_as`.
     """
 
+    usual = {"head": "linear", "loss": "cross_entropy"}
     headline = ("loss", "top1", "top5")
     outputs = ("labels",)
 
@@ -60,7 +61,7 @@ class Classify(Supervised):
         self._build(config, classes, label, pool, head, head_init_scale, tta, lora)
         self.classes, self._smoothing = classes, label_smoothing
         self._loss = loss_of(
-            loss, "cross_entropy", ("cross_entropy", "binary", "focal")
+            loss, self.usual["loss"], ("cross_entropy", "binary", "focal")
         )
         self._weights = ClassWeights(class_weights, classes, _balanced)
 

@@ -27,6 +27,7 @@ class Multilabel(Supervised):
         images with it, by those that are trained on.
     """
 
+    usual = {"head": "linear", "loss": "binary"}
     headline = ("loss", "map")
     outputs = ("labels",)
 
@@ -46,7 +47,7 @@ class Multilabel(Supervised):
         labels = {"labels": jax.ShapeDtypeStruct((classes,), jnp.float32)}
         self._build(config, classes, labels, pool, head, head_init_scale, tta, lora)
         self.classes, self._smoothing = classes, label_smoothing
-        self._loss = loss_of(loss, "binary", ("binary", "focal"))
+        self._loss = loss_of(loss, self.usual["loss"], ("binary", "focal"))
         self._weights = ClassWeights(class_weights, classes, _balanced)
 
     def weigh(self, counts: Callable[[], np.ndarray], examples: int) -> None:

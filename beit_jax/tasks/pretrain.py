@@ -55,6 +55,7 @@ class Pretrain(encoders.EncoderTask):
       predict: "masked" patches, or "all" ("recover 100 %" in BEiT's table 4).
     """
 
+    usual = {"head": "tokens"}
     headline = ("loss", "accuracy", "unigram_accuracy")
 
     def __init__(
@@ -74,7 +75,9 @@ class Pretrain(encoders.EncoderTask):
         if self.target.tokens:
             self.outputs = ("tokens", "reconstruction")
         self.network = encoders.with_head(
-            encoder, {"name": "tokens", **dict(head)}, outputs=self.target.outputs
+            encoder,
+            {"name": self.usual["head"], **dict(head)},
+            outputs=self.target.outputs,
         )
         self._predict_all = predict == "all"
         self.slots = self._count_slots(config.data.mask, predict)

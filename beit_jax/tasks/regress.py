@@ -26,6 +26,7 @@ class Regress(Supervised):
         of which the loss is. Without: 0 and 1. Metrics are of the numbers themselves.
     """
 
+    usual = {"head": "linear", "loss": "mse"}
     headline = ("loss", "mae", "r2")
     outputs = ("numbers",)
 
@@ -45,7 +46,7 @@ class Regress(Supervised):
         self.targets, count = _names(targets), len(targets)
         numbers = {"numbers": jax.ShapeDtypeStruct((count,), jnp.float32)}
         self._build(config, count, numbers, pool, head, head_init_scale, tta, lora)
-        self._loss = loss_of(loss, "mse", ("mse", "l1", "smooth_l1"))
+        self._loss = loss_of(loss, self.usual["loss"], ("mse", "l1", "smooth_l1"))
         self._mean = _numbers("mean", mean or count * (0.0,), count)
         self._std = _numbers("std", std or count * (1.0,), count)
         if (self._std <= 0).any():

@@ -45,7 +45,7 @@ class Supervised(encoders.EncoderTask):
         encoder, size, self._space = encoders.build(config, final_norm=pool == "cls")
         self.network = encoders.with_head(
             encoder,
-            {"name": "linear", **dict(head)},
+            {"name": self.usual["head"], **dict(head)},
             classes=outputs,
             pool=pool,
             init_scale=head_init_scale,

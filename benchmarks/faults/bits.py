@@ -29,6 +29,7 @@ from beit_jax.checkpoints.steps import find_step, restore_params
 from beit_jax.config import Plan
 from beit_jax.data import pipeline
 from beit_jax.run import state as state_lib
+from beit_jax.run.whole import whole
 from beit_jax.train import train
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -64,7 +65,7 @@ class Restart:
         """(state on the host, notes)."""
         with (
             jax.set_mesh(self._mesh),
-            Checkpointer(workdir, self._config, {}) as run,
+            Checkpointer(workdir, self._config, {}, whole) as run,
         ):
             state, notes = run.restore(self._plans.state, self._position)
         return jax.device_get(state), notes

@@ -16,7 +16,6 @@ import threading
 import time
 
 import jax
-from absl import flags
 
 from beit_jax import command, train
 from beit_jax.checkpoints.keeper import Checkpointer
@@ -96,6 +95,4 @@ def prepare(disturb: Disturbance, examples: str) -> None:
 
 if __name__ == "__main__":
     prepare(Disturbance(os.environ.get("DISTURB", "")), os.environ.get("EXAMPLES", ""))
-    command.define_flags("where checkpoints and logs go", "a recipe, FILE[:ARG]")
-    flags.mark_flag_as_required("config")
-    command.run(train.main)
+    command.run("train", train.main)

@@ -8,9 +8,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from beit_jax.data.draws import Draw
+from beit_jax.data.graph import tf
 from beit_jax.ranges import Count, Length, Portion
 
 _TRIES = 10  # for one block, before the mask is left as it is
@@ -70,8 +70,13 @@ def random(
 ) -> tf.Tensor:
     """Hides exactly `max_patches` patches, every choice of them equally likely.
 
-    With `unit`, squares of unit x unit patches are chosen as wholes: MAE has 1, and
-    SimMIM's 32-pixel squares are 2 on patches of 16 pixels.
+    Args:
+      draw: uniforms of each example.
+      batch: number of masks.
+      grid: patches down and across.
+      max_patches: how many.
+      unit: squares of unit x unit patches are chosen as wholes: MAE has 1, and SimMIM's
+        32-pixel squares are 2 on patches of 16 pixels.
 
     Returns:
       (batch, *grid) bool, True where the patch is hidden.
@@ -91,7 +96,8 @@ def none(
 ) -> tf.Tensor:
     """Hides nothing: (batch, *grid) bool False (BEiT's ablation without masking).
 
-    `max_patches` is not used; it may stay in a recipe whose mask is switched off.
+    Args:
+      max_patches: not used; it may stay in a recipe whose mask is switched off.
     """
     return tf.zeros((batch, *grid), tf.bool)
 

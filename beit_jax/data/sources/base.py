@@ -8,9 +8,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
-
-from beit_jax.data import draws
 
 
 class DataError(ValueError):
@@ -130,7 +127,7 @@ class Source:
                 counts[record.label if several is None else several] += 1
         return counts
 
-    def order(self, seed: int, counter: tf.Tensor) -> tf.Tensor:
+    def order(self, seed: int, counter: Any) -> Any:
         """Which examples the training counters show, in graph mode.
 
         Every epoch is another permutation of all examples.
@@ -142,6 +139,8 @@ class Source:
         Returns:
           Like `counter`, indices of examples.
         """
+        from beit_jax.data import draws  # TensorFlow: only where it is drawn
+
         count = self.info.num_examples
         epoch = counter // count
         return draws.shuffled(counter % count, count, seed, epoch=epoch)

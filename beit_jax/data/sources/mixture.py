@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from beit_jax.data import draws
 from beit_jax.data.sources.base import Info, Record, Source, digest
 
 _LONGEST_PERIOD = 1000
@@ -86,13 +84,16 @@ class Mixture(Source):
         part = bisect.bisect_right(self._starts, index) - 1
         return part, index - self._starts[part]
 
-    def order(self, seed: int, counter: tf.Tensor) -> tf.Tensor:
+    def order(self, seed: int, counter: Any) -> Any:
         """As `Source.order` says, but with epochs of the parts in place of one.
 
         A period's slots are numbered by part: first all picks of part 0, then those of
         part 1. Its counters show the slots in a random order. So a part's own counter
         is its picks in earlier periods plus the place of the slot among its slots.
         """
+        from beit_jax.data import draws  # TensorFlow: only where it is drawn
+        from beit_jax.data.graph import tf
+
         length = sum(self.picks)
         period = counter // length
         slots = draws.shuffled(counter % length, length, _derive(seed, "slots"), period)

@@ -23,7 +23,15 @@ class Synthetic(Source):
         seed: Seed = 0,
         targets: tuple = (),
     ):
-        """`targets` may be any of NUMBERS, what a regression is to tell."""
+        """Draws nothing yet.
+
+        Args:
+          num_examples: how many images.
+          num_classes: how many kinds of grating.
+          size: side of the images in pixels.
+          seed: decides how images of a class differ.
+          targets: any of NUMBERS, what a regression is to tell.
+        """
         if not set(targets) <= set(NUMBERS):
             raise ValueError(f"targets={targets} must be some of {NUMBERS}")
         self.targets = tuple(targets)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from tensorflow.core.example import example_pb2
 
 from beit_jax.data.sources import records
 from beit_jax.data.sources.base import BadExample, Info, Record, Source, digest
@@ -60,6 +59,9 @@ class Tfds(Source):
             is missing, cut off or has another number of records than it should.
         """
         builder = _builder(dataset, data_dir)
+        from tensorflow.core.example import example_pb2
+
+        self._example = example_pb2.Example
         self._keys = (image_key, label_key, label_map_key)
         features = builder.info.features
         _check_features(features, *self._keys)
@@ -87,7 +89,7 @@ class Tfds(Source):
         data = self._records.read(shard, number)
         image, label, label_map = self._keys
         try:
-            features = example_pb2.Example.FromString(data).features.feature
+            features = self._example.FromString(data).features.feature
             record = Record(
                 features[image].bytes_list.value[0],
                 features[label].int64_list.value[0] if label else None,
@@ -115,7 +117,9 @@ class Tfds(Source):
 
 def _builder(dataset: str, data_dir: str) -> Any:
     """What TFDS knows of a prepared data set, without code to prepare it."""
-    import tensorflow_datasets as tfds  # 5 s to import: only when used
+    from beit_jax.data import graph
+
+    tfds = graph.datasets()
     from tensorflow_datasets.core import read_only_builder
 
     for setting, value in (("dataset", dataset), ("data_dir", data_dir)):
