@@ -1,0 +1,174 @@
+"""What the quickstart does on own images: sizes, codes, labels and steps follow them."""
+
+import collections
+import os
+import posixpath
+import statistics
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from beit_jax.data import sources
+from beit_jax.data.ops import decode
+from beit_jax.data.sources import BadExample, Source, splits
+
+GRID = 7  # tokens along a side, whatever the images are
+PATCHES = (16, 8, 4)  # pixels of a token's side, largest first: views of 112, 56, 28
+LOOKED_AT = 100  # images whose sides are looked at
+LATENTS_PER_CODE = 64  # a code is learnt from so many patches at least
+CODES = (32, 256)
+LEAST_LABELS = 2
+MOST_LABELS = 50  # a class: the question is what few labels are worth
+MANY = 600  # images from which on the recipes' steps are taken whole
+LEAST = 0.25  # of the steps, for few images
+VIEWS_PER_LABEL = 80  # a labelled image is seen about so often
+CACHE_BYTES = 2**30  # decoded images that stay in memory, as the recipes say
+
+
+class Plan(NamedTuple):
+    """What is done on some images, and on which of them."""
+
+    train: Mapping[str, Any]  # a source
+    test: Mapping[str, Any]
+    images: int  # to train on
+    tests: int
+    side: int  # of the images, in pixels: the median of the shorter ones
+    patch: int
+    codes: int
+    classes: int  # 0: they have none
+    labels: int  # a class; 0: all
+    decoded: int  # bytes of all images decoded
+
+    def told(self) -> str:
+        """For a person, before it begins."""
+        size = self.patch * GRID
+        text = (
+            f"{self.images} images to train on, {self.tests} held out, shorter sides "
+            f"of {self.side} px: views of {size} px, {GRID}x{GRID} tokens of "
+            f"{self.patch}x{self.patch} px, {self.codes} codes; steps "
+            + ", ".join(f"{stage} {self.steps(stage)}" for stage in STEPS)
+        )
+        if self.classes:
+            text += (
+                f"; {self.classes} classes, fine-tuning on {self.labels} labels each"
+            )
+        return text
+
+    def steps(self, stage: str) -> int:
+        """Fewer for fewer images; fine-tuning's follow the labelled ones."""
+        share = self.images / MANY
+        if stage == "finetune":
+            seen = STEPS[stage] * BATCH
+            share = self.classes * self.labels * VIEWS_PER_LABEL / seen
+        return round(STEPS[stage] * min(max(share, LEAST), 1))
+
+    def fit(self, config: ConfigDict, stage: str, steps: bool = True) -> None:
+        """Changes the recipe configs/photos_STAGE.py to fit the images.
+
+        Args:
+          steps: its number too; without, it stays as it is.
+        """
+        config.data.source = ConfigDict(self.train)
+        config.data.eval_source = ConfigDict(self.test)
+        config.model.image_size = self.patch * GRID
+        config.model.patch_size = self.patch
+        if steps:
+            config.steps = self.steps(stage)
+        if stage == "tokenizer":
+            config.model.vocab = self.codes
+        if stage == "finetune":
+            config.data.source.labels_per_class = self.labels
+            config.task.classes = self.classes
+        if self.decoded > CACHE_BYTES:  # decoding at a fraction then saves the most
+            config.data.decoded_cache_gib = 0.0
+            config.data.dct_scaled = True
+
+
+# As in configs/photos_*.py, which are for `MANY` images.
+STEPS = {"tokenizer": 1000, "pretrain": 2400, "finetune": 500}
+BATCH = 32  # of fine-tuning
+
+
+def plan(path: str) -> Plan:
+    """Looks at the images at `path`: a folder or an archive.
+
+    Folders train and val or test are taken as splits; else every third image is held
+    out.
+
+    Raises:
+      ValueError: images that cannot be used, or too few of a class to fine-tune on.
+    """
+    train, test = _sources(path)
+    source, held_out = sources.build(train), sources.build(test)
+    width, height = np.median(_sizes(source), axis=0)
+    side = int(min(width, height))
+    patch = next((p for p in PATCHES if side >= p * GRID), PATCHES[-1])
+    names = source.info.class_names
+    images = source.info.num_examples
+    return Plan(
+        train,
+        test,
+        images,
+        held_out.info.num_examples,
+        side,
+        patch,
+        _codes(images),
+        len(names) if len(names) > 1 else 0,
+        _labels(source) if len(names) > 1 else 0,
+        int(images * width * height * 3),
+    )
+
+
+def _sources(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of training and of testing."""
+    folder = {"name": "folder", "path": path}
+    names = _files(sources.build(folder))
+    there = splits.splits_of(
+        names, os.path.commonprefix(names).rpartition("/")[0] + "/"
+    )
+    train, test = (splits.pick(there, known) for known in (splits.TRAINS, splits.TESTS))
+    if train and test:
+        return folder | {"split": train}, folder | {"split": test}
+    return folder | {"part": "train/3"}, folder | {"part": "test/3"}
+
+
+def _files(source: Source) -> list[str]:
+    return [source.describe(i) for i in range(source.info.num_examples)]
+
+
+def _sizes(source: Source) -> list[tuple[int, int]]:
+    """(width, height) of some of the images that can be used."""
+    count = source.info.num_examples
+    found = []
+    for index in np.linspace(0, count - 1, min(count, LOOKED_AT)).astype(int):
+        try:
+            found.append(decode.open_image(source.read(int(index)).image).size)
+        except BadExample:  # the run will tell
+            continue
+    if not found:
+        raise ValueError(f"none of the images of {source.info.name} can be read")
+    return found
+
+
+def _codes(images: int) -> int:
+    """A power of 2."""
+    wanted = max(images * GRID**2 // LATENTS_PER_CODE, 1)
+    return min(max(2 ** (wanted.bit_length() - 1), CODES[0]), CODES[1])
+
+
+def _labels(source: Source) -> int:
+    """Half of a usual class's images, but no more than the smallest has."""
+    counts = collections.Counter(
+        posixpath.basename(posixpath.dirname(file)) for file in _files(source)
+    )
+    half = int(statistics.median(counts.values())) // 2
+    fewest = min(source.info.class_names, key=lambda name: counts[name])
+    if counts[fewest] < LEAST_LABELS:
+        raise ValueError(
+            f"class {fewest!r} has {counts[fewest]} images to train on, of "
+            f"{source.info.num_examples} in all; fine-tuning wants {LEAST_LABELS} of "
+            "each: add some, or leave its folder out"
+        )
+    return max(min(half, counts[fewest], MOST_LABELS), LEAST_LABELS)
