@@ -1,4 +1,4 @@
-"""What the quickstart does on own images: sizes, codes, labels and steps follow them."""
+"""What the quickstart does on own images: sizes, codes, labels, steps follow them."""
 
 import collections
 import os

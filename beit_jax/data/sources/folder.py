@@ -102,7 +102,7 @@ def _classes(
         raise ValueError(
             f"images at {root} lie in no class folders, and there are to be classes "
             f"({', '.join(class_names[:5])}{', …' * (len(class_names) > 5)}); put "
-            "them into folders called so, or list them with labels"
+            "them into folders called so, or list them with labels; predict needs none"
         )
     if "" in folders:
         beside = names[int(np.argmax(codes == folders.index("")))]

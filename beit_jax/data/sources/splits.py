@@ -31,7 +31,7 @@ def notes(root: str, there: Sequence[str]) -> tuple[str, ...]:
     if not there:
         return ()
     return (
-        f"{root}: {', '.join(there)} are splits by their names, and are taken together; "
-        f"for one of them give its folder ({root}/{there[0]}) or "
+        f"{root}: {', '.join(there)} are splits by their names, and are taken "
+        f"together; for one of them give its folder ({root}/{there[0]}) or "
         f"split={there[0]!r} (--config.data.source.split)",
     )
