@@ -29,8 +29,8 @@ from beit_jax import command, tasks
 from beit_jax import config as config_lib
 from beit_jax.data import pipeline, sources
 from beit_jax.data.batches import Batches
+from beit_jax.data.survey import Survey
 from beit_jax.models.pixels import PIXEL_SPACES
-from beit_jax.run.survey import Survey
 from beit_jax.tasks import on_device
 from beit_jax.text import UTF8, one_line
 

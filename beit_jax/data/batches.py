@@ -220,6 +220,15 @@ class Batches:
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def chosen(self, counter: np.ndarray) -> Batch:
+        """The examples of any counters (b,) int64, as a batch; made one by one."""
+        counter = tf.constant(counter)
+        index, numbers = self.draw(counter)
+        drawn = {"index": index.numpy()}
+        drawn |= {name: mask.numpy() for name, mask in self.masks(counter).items()}
+        made = list(map(self.example, drawn["index"].tolist(), numbers.numpy()))
+        return drawn | {name: np.stack([one[name] for one in made]) for name in made[0]}
+
     def _threads(self) -> int:
         """One where images are tiny: threads would only wait for Python's lock."""
         size = _TINY

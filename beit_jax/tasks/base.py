@@ -54,6 +54,7 @@ class Task(Protocol):
     encoder: nn.Module | None  # one of BACKBONES, where there is one
     pool: str | None  # what of its tokens a classifier sees
     outputs: tuple[str, ...]  # what `predict` can give of new images
+    columns: Mapping[str, tuple[str, ...]]  # of pictures: what lies side by side
 
     def init(self, rng: Array, batch: Batch) -> Tree:
         """{"params": ..., "model_state": ...}, boxed with logical axes."""
@@ -119,6 +120,7 @@ class Defaults:
     encoder = None
     pool = None
     outputs = ()
+    columns: Mapping[str, tuple[str, ...]] = {}
 
     @functools.cached_property  # so that a task may set its own
     def eval_spec(self) -> dict[str, jax.ShapeDtypeStruct]:

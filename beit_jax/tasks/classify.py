@@ -31,6 +31,9 @@ class Classify(encoders.EncoderTask):
     """
 
     headline = ("loss", "top1", "top5")
+    columns = {
+        "attention": ("image", "[CLS] looks, last block: black 0, red, white most")
+    }
     outputs = ("labels",)
 
     def __init__(

@@ -56,6 +56,9 @@ class Pretrain(encoders.EncoderTask):
     """
 
     headline = ("loss", "accuracy", "unigram_accuracy")
+    columns = {
+        "prediction": ("image, masked", "target of it", "predicted where masked")
+    }
 
     def __init__(
         self,
