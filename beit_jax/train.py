@@ -83,6 +83,8 @@ def _train(
                 meter.say(f"note: {note}")
             meter.say(f"{workdir} is complete at step {first}")
             return last(workdir, tests)
+        if first:
+            notes.append(f"goes on from step {first} of {plan.total}")
         frozen = jax.device_put(frozen_lib.load(task.frozen), sharding.replicated(mesh))
         update = make_update(task, optimizer, config, shardings, mesh)
         evaluator = Evaluator(task, mesh, config.seed)

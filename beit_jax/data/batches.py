@@ -1,6 +1,7 @@
 """How the batch of a step is made: draw -> read and make views -> batch -> mask."""
 
 import contextlib
+import math
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from beit_jax import lookup
+from beit_jax import lookup, masks
 from beit_jax.data import draws, sources, views
 from beit_jax.data.annotations import ANNOTATIONS
 from beit_jax.data.augmentations import AUGMENTATIONS
@@ -169,13 +170,14 @@ class Batches:
         if "mask" not in self.example_spec:
             return {}
         purpose = "train mask" if self.training else "eval mask"
+        grid = tuple(self.example_spec["mask"].shape)
         mask = lookup.build(
             masking.MASKS,
-            self.config["mask"],
+            masks.counted(self.config["mask"], math.prod(grid)),
             "beit_jax.data.masking",
             draw=draws.stream(self.seed, purpose, counter),
             batch=counter.shape[0],
-            grid=tuple(self.example_spec["mask"].shape),
+            grid=grid,
         )
         return {"mask": mask}
 
