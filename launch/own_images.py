@@ -2,13 +2,16 @@
 
 import collections
 import os
+import pathlib
 import posixpath
 import statistics
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
+from PIL import Image
 
 from beit_jax.data import sources
 from beit_jax.data.ops import decode
@@ -24,7 +27,8 @@ MOST_LABELS = 50  # a class: the question is what few labels are worth
 MANY = 600  # images from which on the recipes' steps are taken whole
 LEAST = 0.25  # of the steps, for few images
 VIEWS_PER_LABEL = 80  # a labelled image is seen about so often
-CACHE_BYTES = 2**30  # decoded images that stay in memory, as the recipes say
+COPIED = 224  # pixels of the shorter side of smaller copies, twice a view's
+LARGE = 2 * COPIED  # images from so many on are copied: to decode them takes long
 
 
 class Plan(NamedTuple):
@@ -39,7 +43,6 @@ class Plan(NamedTuple):
     codes: int
     classes: int  # 0: they have none
     labels: int  # a class; 0: all
-    decoded: int  # bytes of all images decoded
 
     def told(self) -> str:
         """For a person, before it begins."""
@@ -81,9 +84,6 @@ class Plan(NamedTuple):
         if stage == "finetune":
             config.data.source.labels_per_class = self.labels
             config.task.classes = self.classes
-        if self.decoded > CACHE_BYTES:  # decoding at a fraction then saves the most
-            config.data.decoded_cache_gib = 0.0
-            config.data.dct_scaled = True
 
 
 # As in configs/photos_*.py, which are for `MANY` images.
@@ -91,19 +91,25 @@ STEPS = {"tokenizer": 1000, "pretrain": 2400, "finetune": 500}
 BATCH = 32  # of fine-tuning
 
 
-def plan(path: str) -> Plan:
+def plan(path: str, copies: pathlib.Path) -> Plan:
     """Looks at the images at `path`: a folder or an archive.
 
     Folders train and val or test are taken as splits; else every third image is held
     out.
 
+    Args:
+      copies: a folder for smaller copies, which are taken instead of large images and
+        of those that are stored turned; what is there already is not made again.
+
     Raises:
       ValueError: images that cannot be used, or too few of a class to fine-tune on.
     """
+    side, turned = _looks(sources.build({"name": "folder", "path": path}))
+    if side >= LARGE or turned:
+        _copy(path, copies)
+        path, side = str(copies), min(side, COPIED)
     train, test = _sources(path)
     source, held_out = sources.build(train), sources.build(test)
-    width, height = np.median(_sizes(source), axis=0)
-    side = int(min(width, height))
     patch = next((p for p in PATCHES if side >= p * GRID), PATCHES[-1])
     names = source.info.class_names
     images = source.info.num_examples
@@ -117,7 +123,6 @@ def plan(path: str) -> Plan:
         _codes(images),
         len(names) if len(names) > 1 else 0,
         _labels(source) if len(names) > 1 else 0,
-        int(images * width * height * 3),
     )
 
 
@@ -138,18 +143,51 @@ def _files(source: Source) -> list[str]:
     return [source.describe(i) for i in range(source.info.num_examples)]
 
 
-def _sizes(source: Source) -> list[tuple[int, int]]:
-    """(width, height) of some of the images that can be used."""
+def _looks(source: Source) -> tuple[int, bool]:
+    """The median of shorter sides in pixels, and whether some images are turned."""
     count = source.info.num_examples
-    found = []
+    sides, turned = [], False
     for index in np.linspace(0, count - 1, min(count, LOOKED_AT)).astype(int):
         try:
-            found.append(decode.open_image(source.read(int(index)).image).size)
+            image = decode.open_image(source.read(int(index)).image)
+            turned |= decode.orientation(image) != 1
         except BadExample:  # the run will tell
             continue
-    if not found:
+        sides.append(min(image.size))
+    if not sides:
         raise ValueError(f"none of the images of {source.info.name} can be read")
-    return found
+    return int(statistics.median(sides)), turned
+
+
+def _copy(path: str, copies: pathlib.Path) -> None:
+    """Makes copies of all images of at most COPIED pixels, upright.
+
+    Raises:
+      BadExample: an image that cannot be used.
+    """
+    source = sources.build({"name": "folder", "path": path})
+    root = os.path.expanduser(path).rstrip("/") + "/"
+
+    def one(index: int) -> None:
+        copy = copies / f"{source.describe(index).removeprefix(root)}.jpg"
+        if copy.exists():
+            return
+        try:
+            image = decode.open_image(source.read(index).image)
+            image.draft("RGB", (2 * COPIED, 2 * COPIED))  # a JPEG at a fraction
+            image = decode.upright(image)
+        except BadExample as error:
+            raise BadExample(f"{source.describe(index)}: {error}") from error
+        scale = min(COPIED / min(image.size), 1)
+        size = [max(round(side * scale), 1) for side in image.size]
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        part = copy.with_suffix(".part")
+        image.resize(size, Image.Resampling.LANCZOS).save(part, "JPEG", quality=95)
+        part.rename(copy)  # what is there is whole, also after a kill
+
+    print(f"making copies of {COPIED} px, upright, of {path} in {copies}", flush=True)
+    with ThreadPoolExecutor() as threads:
+        collections.deque(threads.map(one, range(source.info.num_examples)), maxlen=0)
 
 
 def _codes(images: int) -> int:

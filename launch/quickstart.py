@@ -119,7 +119,7 @@ def main() -> None:
     # The fine-tuning runs are one program with six inputs: compile it once.
     jax.config.update("jax_compilation_cache_dir", str(workdir.resolve() / "xla_cache"))
     try:
-        own = plan(args.data) if args.data else None
+        own = plan(args.data, workdir / "images") if args.data else None
         if own:
             print(f"{args.data}: {own.told()}", flush=True)
         results = run(workdir, own, arg)

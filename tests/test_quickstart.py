@@ -36,7 +36,7 @@ def folder(tmp_path):
 
 
 def test_own_images_go_through_the_whole_chain(quickstart, folder, tmp_path, capsys):
-    own = quickstart.plan(str(folder))
+    own = quickstart.plan(str(folder), folder)
     assert (own.classes, own.images, own.tests, own.labels) == (2, 16, 8, 4)
     workdir = tmp_path / "run"
     results = quickstart.run(workdir, own, "tiny")
@@ -65,7 +65,7 @@ def test_own_images_go_through_the_whole_chain(quickstart, folder, tmp_path, cap
 
 
 def test_sizes_codes_and_steps_follow_the_images(quickstart, folder):
-    small = quickstart.plan(str(folder))
+    small = quickstart.plan(str(folder), folder)
     assert (small.side, small.patch, small.codes) == (40, 4, 32)
     photos = small._replace(images=600, side=240, patch=16, codes=256)
     assert photos.steps("pretrain") == 2400 > small.steps("pretrain")
@@ -80,17 +80,38 @@ def test_folders_called_as_splits_are_taken_as_splits(quickstart, folder, tmp_pa
     (tmp_path / "all").mkdir()
     folder.rename(tmp_path / "all" / "train")
     shutil.copytree(tmp_path / "all" / "train", tmp_path / "all" / "val")
-    own = quickstart.plan(str(tmp_path / "all"))
+    own = quickstart.plan(str(tmp_path / "all"), tmp_path)
     assert (own.images, own.tests, own.classes) == (24, 24, 2)
     assert own.train["split"] == "train" and own.test["split"] == "val"
+
+
+def test_large_and_turned_images_are_copied_smaller_and_upright(
+    quickstart, folder, tmp_path
+):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    for number in (3, 5):
+        file = folder / "dark" / f"{number}.png"
+        Image.open(file).resize((900, 600)).save(file.with_suffix(".jpg"), exif=exif)
+        file.unlink()
+    copies = tmp_path / "copies"
+    own = quickstart.plan(str(folder), copies)
+    assert own.train["path"] == str(copies) and own.images + own.tests == 24
+    assert Image.open(copies / "dark" / "3.jpg.jpg").size == (224, 336)
+    assert Image.open(copies / "dark" / "0.png.jpg").size == (50, 40)
+    before = {file: file.stat().st_mtime_ns for file in copies.rglob("*.jpg")}
+    assert quickstart.plan(str(folder), copies) == own
+    assert before == {
+        file: file.stat().st_mtime_ns for file in copies.rglob("*") if file.is_file()
+    }
 
 
 def test_too_few_images_of_a_class_are_noticed_first(quickstart, folder):
     for file in sorted((folder / "dark").iterdir())[1:]:
         file.unlink()
     with pytest.raises(ValueError, match="'dark' has 1 images.*leave its folder out"):
-        quickstart.plan(str(folder))
+        quickstart.plan(str(folder), folder)
 
 
 def test_pictures_without_classes_are_no_error(quickstart, folder):
-    assert quickstart.plan(str(folder / "dark")).classes == 0
+    assert quickstart.plan(str(folder / "dark"), folder).classes == 0
