@@ -185,6 +185,8 @@ def _copy(path: str, copies: pathlib.Path) -> None:
         image.resize(size, Image.Resampling.LANCZOS).save(part, "JPEG", quality=95)
         part.rename(copy)  # what is there is whole, also after a kill
 
+    for note in source.notes:
+        print(f"note: {note}")
     print(f"making copies of {COPIED} px, upright, of {path} in {copies}", flush=True)
     with ThreadPoolExecutor() as threads:
         collections.deque(threads.map(one, range(source.info.num_examples)), maxlen=0)
