@@ -169,17 +169,20 @@ class Evaluator:
             return {}
         stream = evaluation.stream
         batch = stream.spread(count, shard)
-        pictures = jax.device_get(self._pictures(state, frozen, batch))
+        pictures = self._pictures(state, frozen, batch)
+        order = sharding.row_order(stream.plan.batch_size, self._mesh)
+        rows = np.argsort(order)[: min(count, len(batch["weight"]))]
+        shown = {name: np.asarray(image[rows]) for name, image in pictures.items()}
         if shard[0]:
             return {}
-        seen = np.flatnonzero(batch["weight"])  # those that could be read
-        rows = np.argsort(sharding.row_order(stream.plan.batch_size, self._mesh))[seen]
-        labels = batch["label"][seen] if "label" in batch else ()
+        seen = batch["weight"][: len(rows)] > 0  # those that there are, and were read
+        labels = batch["label"][: len(rows)][seen] if "label" in batch else ()
         names = [stream.info.class_names[label] for label in labels]
         about = f"{stream.info.name}, step {int(state.step)}"
         shown = {
-            name: self._sheet(name, picture[rows], about, names)
-            for name, picture in pictures.items()
+            name: self._sheet(name, image[seen], about, names)
+            for name, image in shown.items()
+            if seen.any()
         }
         return shown | draw(scorer.report().charts)
 
