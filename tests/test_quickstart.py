@@ -76,6 +76,14 @@ def test_sizes_codes_and_steps_follow_the_images(quickstart, folder):
         assert photos._replace(classes=9, labels=50).steps(stage) == whole.steps
 
 
+@pytest.mark.parametrize("stage", ["tokenizer", "pretrain", "finetune"])
+def test_without_own_images_the_recipes_of_the_digits_are_as_they_are(
+    quickstart, stage
+):
+    file = quickstart.CONFIGS / f"digits_{stage}.py"
+    assert quickstart.recipe(stage, None) == quickstart.config_lib.load(file)
+
+
 def test_folders_called_as_splits_are_taken_as_splits(quickstart, folder, tmp_path):
     (tmp_path / "all").mkdir()
     folder.rename(tmp_path / "all" / "train")
