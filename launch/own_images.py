@@ -46,18 +46,19 @@ class Plan(NamedTuple):
 
     def told(self) -> str:
         """For a person, before it begins."""
-        size = self.patch * GRID
         text = (
             f"{self.images} images to train on, {self.tests} held out, shorter sides "
-            f"of {self.side} px: views of {size} px, {GRID}x{GRID} tokens of "
-            f"{self.patch}x{self.patch} px, {self.codes} codes; steps "
-            + ", ".join(f"{stage} {self.steps(stage)}" for stage in STEPS)
+            f"of {self.side} px: views of {self.patch * GRID} px, {GRID}x{GRID} tokens "
+            f"of {self.patch}x{self.patch} px, {self.codes} codes, "
+            f"{self.steps('tokenizer')} steps for them, {self.steps('pretrain')} of "
+            "pre-training"
         )
-        if self.classes:
-            text += (
-                f"; {self.classes} classes, fine-tuning on {self.labels} labels each"
-            )
-        return text
+        if not self.classes:
+            return text
+        return (
+            f"{text}; {self.classes} classes, {self.steps('finetune')} steps of "
+            f"fine-tuning on {self.labels} labels of each"
+        )
 
     def steps(self, stage: str) -> int:
         """Fewer for fewer images; fine-tuning's follow the labelled ones."""
@@ -109,20 +110,21 @@ def plan(path: str, copies: pathlib.Path) -> Plan:
         _copy(path, copies)
         path, side = str(copies), min(side, COPIED)
     train, test = _sources(path)
-    source, held_out = sources.build(train), sources.build(test)
-    patch = next((p for p in PATCHES if side >= p * GRID), PATCHES[-1])
+    source = sources.build(train)
     names = source.info.class_names
+    held_out = sources.build(test | {"class_names": names})  # a class may have none
+    patch = next((p for p in PATCHES if side >= p * GRID), PATCHES[-1])
     images = source.info.num_examples
     return Plan(
         train,
-        test,
+        test | {"class_names": names},
         images,
         held_out.info.num_examples,
         side,
         patch,
         _codes(images),
-        len(names) if len(names) > 1 else 0,
-        _labels(source) if len(names) > 1 else 0,
+        len(names),
+        _labels(source) if names else 0,
     )
 
 
