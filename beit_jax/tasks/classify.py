@@ -32,7 +32,7 @@ class Classify(encoders.EncoderTask):
 
     headline = ("loss", "top1", "top5")
     columns = {
-        "attention": ("image", "[CLS] looks, last block: black 0, red, white most")
+        "attention": ("image", "seen by [CLS], last block: black 0, red, white most")
     }
     outputs = ("labels",)
 

@@ -58,7 +58,7 @@ class Pretrain(encoders.EncoderTask):
 
     headline = ("loss", "accuracy", "unigram_accuracy")
     columns = {
-        "prediction": ("image, masked", "target of it", "predicted where masked")
+        "prediction": ("image, masked", "the target's view", "predicted where masked")
     }
 
     def __init__(
