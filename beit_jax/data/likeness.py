@@ -2,7 +2,8 @@
 
 The hash has a bit for each step from a pixel to the next, of the image in grey at 8x8
 (a "difference hash", down and across): it hardly changes with size, compression or
-brightness. A mirrored or cropped copy is another image to it.
+brightness. Where hashes agree, the small images must, too: of simple pictures many have
+the same steps. A mirrored or cropped copy is another image to both.
 """
 
 import collections
@@ -14,47 +15,47 @@ from PIL import Image
 
 SIDE = 8
 BITS = 2 * SIDE * SIDE
+_BYTES = BITS // 8
 _BANDS = 8  # of 16 bits: hashes that differ in fewer bits than these share one
 MOST = _BANDS - 1  # bits in which images that look alike differ
-_PLAIN = 8  # images with fewer steps up or down show nothing that could be compared
+LEAST = 0.99  # correlation of the small images
 _COMPARED = 256  # of a band's equals, each with so many that follow it
 
-Hash = np.ndarray  # (BITS / 8,) uint8
+Look = np.ndarray  # (BITS / 8 + (SIDE + 1)**2,) uint8: a hash, a small image
 
 
-def of(image: Image.Image) -> Hash:
-    """The hash of an RGB image."""
-    grey = image.convert("L")
+def of(image: Image.Image) -> Look:
+    """How an RGB image looks."""
     size = SIDE + 1, SIDE + 1
-    small = np.asarray(grey.resize(size, Image.Resampling.BOX), np.int16)
+    small = np.asarray(image.convert("L").resize(size, Image.Resampling.BOX))
     across = small[:-1, 1:] > small[:-1, :-1]
     down = small[1:, :-1] > small[:-1, :-1]
-    return np.packbits([across, down])
+    return np.concatenate([np.packbits([across, down]), small.ravel()])
 
 
-def pairs(hashes: np.ndarray) -> list[tuple[int, int]]:
-    """Sorted (i, j), i < j, of (n, BITS / 8) hashes that differ in at most MOST bits.
+def pairs(looks: np.ndarray) -> list[tuple[int, int]]:
+    """Sorted (i, j), i < j, of the rows of `looks` (n, bytes) that are alike.
 
-    Each of several equals is paired with the first of them only, and images of (nearly)
-    one colour with none. Only hashes of which a band agrees are compared.
+    Each of several with one hash is compared with the first of them only. Others are
+    compared where a band of their hashes agrees, so that time grows little faster
+    than n. Images of one colour are like none.
     """
-    if not len(hashes):
+    if not len(looks):
         return []
-    counts = np.bitwise_count(hashes).sum(1)
-    told = np.flatnonzero((counts >= _PLAIN) & (counts <= BITS - _PLAIN))
+    hashes, small = looks[:, :_BYTES], looks[:, _BYTES:].astype(np.float32)
+    small -= small.mean(axis=1, keepdims=True)
+    small /= np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6)
     first: dict[bytes, int] = {}
-    found, single = set(), []
-    for index in told.tolist():
-        same = first.setdefault(hashes[index].tobytes(), index)
-        if same == index:
-            single.append(index)
-        else:
+    found = set()
+    for index, hashed in enumerate(hashes):
+        same = first.setdefault(hashed.tobytes(), index)
+        if same != index:
             found.add((same, index))
-    bits = [int.from_bytes(key) for key in first]  # in the order of `single`
+    bits, single = [int.from_bytes(key) for key in first], [*first.values()]
     for one, other in _sharing_a_band(hashes[single]):
         if (bits[one] ^ bits[other]).bit_count() <= MOST:
             found.add((single[one], single[other]))
-    return sorted(found)
+    return sorted(pair for pair in found if small[pair[0]] @ small[pair[1]] >= LEAST)
 
 
 def _sharing_a_band(hashes: np.ndarray) -> Iterator[tuple[int, int]]:

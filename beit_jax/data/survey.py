@@ -28,8 +28,8 @@ class Survey:
         self._labels, self._forms = collections.Counter(), collections.Counter()
         self._sizes: list[tuple[int, int]] = []  # width, height
         self._histogram = np.zeros((3, 256), np.int64)
-        # Source ("" is ours), name of the example, hash of its image.
-        self._hashes: list[tuple[str, str, likeness.Hash]] = []
+        # Source ("" is ours), name of the example, how its image looks.
+        self._looks: list[tuple[str, str, likeness.Look]] = []
 
     def walk(self, limit: int) -> Iterator[int]:
         """Looks at the first `limit` examples (0: all); yields each one's index."""
@@ -39,11 +39,11 @@ class Survey:
 
     def compare(self, other: sources.Source, limit: int) -> None:
         """Looks for the first `limit` images of `other` among ours, and ours in it."""
-        for index, hashed in _each(other, lambda i: self._hash_of(other, i), limit):
-            if hashed is not None:
-                self._hashes.append(("other", other.describe(index), hashed))
+        for index, seen in _each(other, lambda i: self._look_of(other, i), limit):
+            if seen is not None:
+                self._looks.append(("other", other.describe(index), seen))
 
-    def _hash_of(self, source: sources.Source, index: int) -> likeness.Hash | None:
+    def _look_of(self, source: sources.Source, index: int) -> likeness.Look | None:
         try:
             return likeness.of(decode.to_rgb(self._views.open(source.read(index))))
         except sources.BadExample:
@@ -82,7 +82,7 @@ class Survey:
         self.turned += turned
         self.dim += dim
         self._histogram += histogram
-        self._hashes.append(("", self.source.describe(index), alike))
+        self._looks.append(("", self.source.describe(index), alike))
 
     def report(self, seconds: float) -> dict[str, Any]:
         """Everything that was found, as plain data."""
@@ -131,9 +131,9 @@ class Survey:
 
     def _alike(self) -> list[tuple[tuple[str, str], tuple[str, str]]]:
         """Pairs of images that look alike: the source and the name of each."""
-        hashes = np.array([hashed for _, _, hashed in self._hashes], np.uint8)
-        names = [(source, name) for source, name, _ in self._hashes]
-        return [(names[i], names[j]) for i, j in likeness.pairs(hashes)]
+        looks = np.array([seen for _, _, seen in self._looks], np.uint8)
+        names = [(source, name) for source, name, _ in self._looks]
+        return [(names[i], names[j]) for i, j in likeness.pairs(looks)]
 
 
 def _each(

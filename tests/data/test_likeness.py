@@ -21,14 +21,19 @@ def test_another_size_or_brightness_looks_alike_and_another_picture_does_not():
     assert {(0, 1), (0, 2)} <= set(found) <= {(0, 1), (0, 2), (1, 2)}
 
 
-def test_pairs_are_those_of_comparing_all():
+def test_pairs_are_those_whose_hashes_and_small_images_agree():
     rng = np.random.default_rng(0)
-    hashes = rng.integers(0, 256, (300, likeness.BITS // 8)).astype(np.uint8)
-    for copy, bits in ((7, 0), (8, 3), (9, likeness.MOST), (10, likeness.MOST + 1)):
+    size = likeness.BITS // 8
+    hashes = rng.integers(0, 256, (300, size)).astype(np.uint8)
+    small = np.arange(81) + np.zeros((300, 1), np.uint8)
+    small[111] = small[111, ::-1]
+    copies = ((7, 0), (8, 3), (9, likeness.MOST), (10, likeness.MOST + 1), (11, 0))
+    for copy, bits in copies:
         flipped = np.zeros(likeness.BITS, bool)
         flipped[rng.permutation(likeness.BITS)[:bits]] = True
         hashes[copy + 100] = hashes[copy] ^ np.packbits(flipped)
-    assert likeness.pairs(hashes) == [(7, 107), (8, 108), (9, 109)]
+    looks = np.concatenate([hashes, small.astype(np.uint8)], axis=1)
+    assert likeness.pairs(looks) == [(7, 107), (8, 108), (9, 109)]
 
 
 def test_equal_images_are_paired_with_the_first_and_plain_ones_with_none():
