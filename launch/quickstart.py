@@ -128,7 +128,7 @@ def main() -> None:
         sys.exit(PREEMPTED)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    console = Console(width=100)
+    console = Console(width=112)
     console.print(table(results, own, args.data or "digits"))
     if own and not own.classes:
         console.print("no class folders: fine-tuning was left out")
