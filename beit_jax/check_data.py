@@ -1,20 +1,18 @@
 """Walks a data set before a run does: `python -m beit_jax.check_data --data DIR`.
 
-Or `--config FILE[:ARG]` for the source (or, with --evaluation, the eval_source) and
-the augmentation of a recipe. Tells what cannot be used, images a class, sizes, formats,
-mean and standard deviation, and the speed of reading; writes an example sheet of
-augmented views and masks, sheet.png, and all that was found, report.json, to --out.
+DIR may be an archive or a list (.csv, .jsonl), too. Or `--config FILE[:ARG]` for the
+source (or, with --evaluation, the eval_source) and the augmentation of a recipe. Tells
+what cannot be used, images a class, sizes, formats, mean and standard deviation, images
+that look alike (with a recipe in its eval_source, too), and the speed of reading;
+writes an example sheet of augmented views and masks, sheet.png, and all that was found,
+report.json, to --out.
 The exit code is 65 if an example cannot be used.
 """
 
-import collections
-import contextlib
 import json
 import pathlib
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -30,8 +28,7 @@ from beit_jax import command, tasks
 from beit_jax import config as config_lib
 from beit_jax.data import pipeline, sources
 from beit_jax.data.batches import Batches
-from beit_jax.data.ops import decode
-from beit_jax.data.views import Views
+from beit_jax.data.survey import Survey
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.tasks import on_device
 from beit_jax.text import UTF8, one_line
@@ -39,110 +36,8 @@ from beit_jax.text import UTF8, one_line
 _CELL = 112  # pixels of a picture in the sheet
 _ROWS, _VIEWS = 8, 4  # images in the sheet, and random views of each
 _IN_SHEET = ("image", "token_image", "mask", "jitter", "erase", "erase_seed")
-_WINDOW = 1024  # examples that are looked at before their findings are added up
-_DIM = 64  # levels that 14 bits in 16 reach
+LISTS = (".csv", ".jsonl")
 _SHOWN = 20  # bad examples that are printed; the report has all
-
-
-class Survey:
-    """Looks at examples as a run would, and adds up what they are like."""
-
-    def __init__(self, source: sources.Source, views: Views):
-        self.source, self._views = source, views
-        self.bad: dict[int, str] = {}  # index -> what is wrong with it
-        self.looked_at = self.turned = self.dim = 0
-        self._labels, self._forms = collections.Counter(), collections.Counter()
-        self._sizes: list[tuple[int, int]] = []  # width, height
-        self._histogram = np.zeros((3, 256), np.int64)
-
-    def walk(self, limit: int) -> Iterator[int]:
-        """Looks at the first `limit` examples (0: all); yields each one's index."""
-        count = self.source.info.num_examples
-        count = min(limit, count) if limit else count
-        with ThreadPoolExecutor() as threads:
-            for first in range(0, count, _WINDOW):
-                window = range(first, min(first + _WINDOW, count))
-                for index, found in zip(
-                    window, threads.map(self._look, window), strict=True
-                ):
-                    self._add(index, found)
-                    yield index
-
-    def _look(self, index: int):
-        """What one example is like, or what is wrong with it."""
-        try:
-            record = self.source.read(index)
-            image = self._views.open(record)
-            # Turned upright, it tells no more of how it is stored.
-            stored = image if image.format else decode.open_image(record.image, np.inf)
-            form, size = f"{stored.format or 'array'} {stored.mode}", stored.size
-            deep = decode.has_16_bits(stored)
-            pixels = decode.to_rgb(image)
-            self._views.make(record, pixels, self._views.middle)
-        except sources.BadExample as error:
-            return str(error)
-        turned = False
-        with contextlib.suppress(sources.BadExample):  # a run did not ask, or above
-            turned = decode.orientation(stored) != 1
-        histogram = np.array(pixels.histogram()).reshape(3, 256)
-        dim = deep and not histogram[:, _DIM:].any()
-        return record.label, form, size, turned, dim, histogram
-
-    def _add(self, index: int, found) -> None:
-        self.looked_at += 1
-        if isinstance(found, str):
-            self.bad[index] = found
-            return
-        label, form, size, turned, dim, histogram = found
-        self._labels[label] += 1
-        self._forms[form] += 1
-        self._sizes.append(size)
-        self.turned += turned
-        self.dim += dim
-        self._histogram += histogram
-
-    def report(self, seconds: float) -> dict[str, Any]:
-        """Everything that was found, as plain data."""
-        info, describe = self.source.info, self.source.describe
-        levels = np.arange(256) / 255
-        pixels = np.maximum(self._histogram.sum(1), 1)
-        mean = self._histogram @ levels / pixels
-        deviation = np.sqrt(self._histogram @ levels**2 / pixels - mean**2)
-        return {
-            "name": info.name,
-            "examples": info.num_examples,
-            "looked_at": self.looked_at,
-            "digest": f"{info.digest:08x}",
-            "notes": [*self.source.notes, *self._doubts()],
-            "bad": {describe(index): problem for index, problem in self.bad.items()},
-            "images_per_class": {
-                name: self._labels[label] for label, name in enumerate(info.class_names)
-            },
-            "formats": dict(self._forms.most_common()),
-            "exif_turned": self.turned,
-            "width": _spread([width for width, _ in self._sizes]),
-            "height": _spread([height for _, height in self._sizes]),
-            "mean": mean.round(4).tolist(),
-            "std": deviation.round(4).tolist(),
-            "examples_per_second": round(self.looked_at / seconds, 1),
-        }
-
-    def _doubts(self) -> list[str]:
-        """What may be so, but should be known."""
-        if not self.dim:
-            return []
-        return [
-            f"{self.dim} images are stored with 16 bits and have no level above "
-            f"{_DIM - 1} of 255 once the upper 8 are taken: are theirs numbers of 12 "
-            "bits, say, scale them to 16"
-        ]
-
-
-def _spread(sides: list[int]) -> dict[str, float]:
-    if not sides:
-        return {}
-    names = ("least", "median", "most")
-    return dict(zip(names, np.percentile(sides, (0, 50, 100)).tolist(), strict=True))
 
 
 def tell(found: dict[str, Any], console: Console) -> None:
@@ -226,10 +121,11 @@ def _cell(picture: np.ndarray) -> np.ndarray:
     return np.asarray(ImageOps.expand(image, 2, "white"))
 
 
-def _of_a_folder(path: str) -> tuple[ConfigDict, dict[str, Any]]:
+def _of_images(path: str) -> tuple[ConfigDict, dict[str, Any]]:
     """Settings and spec of BEiT's pre-training at 224 px on the images at `path`."""
     data = config_lib.defaults().data
-    data.source = ConfigDict({"name": "folder", "path": path})
+    listed = path.lower().endswith(LISTS)
+    data.source = ConfigDict({"name": "list" if listed else "folder", "path": path})
     data.mask = ConfigDict({"name": "blockwise", "max_patches": 75})
     data.augment.jitter = 0.4
     spec = {
@@ -242,7 +138,7 @@ def _of_a_folder(path: str) -> tuple[ConfigDict, dict[str, Any]]:
 
 def main(options) -> None:
     if bool(options.data) == bool(options.config):
-        raise ValueError("give --data FOLDER_OR_ARCHIVE or --config FILE[:ARG]")
+        raise ValueError("give --data FOLDER_OR_ARCHIVE_OR_LIST or --config FILE[:ARG]")
     if options.config:
         config_lib.check(options.config)
         data, task = options.config.data, tasks.build(options.config)
@@ -250,7 +146,7 @@ def main(options) -> None:
         if options.evaluation:
             data.source, spec = data.eval_source, task.eval_spec
     else:
-        data, spec = _of_a_folder(options.data)
+        data, spec = _of_images(options.data)
     console, begun = Console(), time.perf_counter()
     source = sources.build(data.source)
     plan = Batches(source, data, spec, seed=0, training=False)
@@ -258,6 +154,8 @@ def main(options) -> None:
     total = min(options.limit or np.inf, source.info.num_examples)
     for _ in track(survey.walk(options.limit), "looking", total, console=console):
         pass
+    if data.eval_source and not options.evaluation:
+        survey.compare(sources.build(data.eval_source), options.limit)
     found = survey.report(time.perf_counter() - begun)
     tell(found, console)
     out = pathlib.Path(options.out).expanduser()

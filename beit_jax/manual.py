@@ -111,7 +111,7 @@ def _convert() -> None:
 
 def _check_data() -> None:
     options.define_config("a recipe, FILE[:ARG]")
-    flags.DEFINE_string("data", "", "a folder or an archive, instead of a recipe")
+    flags.DEFINE_string("data", "", "a folder, an archive or a list, .csv or .jsonl")
     flags.DEFINE_bool("evaluation", False, "look at the recipe's eval_source")
     flags.DEFINE_string("out", "check_data", "where report.json and sheet.png go")
     flags.DEFINE_integer("limit", 0, "look at the first so many; 0: all")

@@ -99,6 +99,8 @@ def _train(
             why = f": {early}" if early.reached else ""
             meter.say(f"{workdir} is complete at step {first}{why}")
             return last(workdir, tests)
+        if first:
+            notes.append(f"goes on from step {first} of {plan.total}")
         frozen = jax.device_put(frozen_lib.load(task.frozen), sharding.replicated(mesh))
         update = make_update(task, optimizer, config, shardings, mesh)
         evaluator = Evaluator(task, mesh, config.seed)

@@ -86,8 +86,33 @@ def test_few_bits_in_sixteen_are_told(tmp_path):
 def test_what_is_left_out_is_told(tmp_path):
     for name in ("plain.jpg", "phone.heic"):
         (tmp_path / name).write_bytes(GOOD["plain.jpg"][0])
+    left, unread = found(in_folder(tmp_path))["notes"]
+    assert left.endswith("no images that can be read: .heic 1")
+    assert unread.endswith("so not used: .heic 1; save them as JPEG or PNG")
+
+
+def test_turned_images_are_warned_of_where_they_stay_so(tmp_path):
+    (tmp_path / "exif_turned.jpg").write_bytes(GOOD["exif_turned.jpg"][0])
     (note,) = found(in_folder(tmp_path))["notes"]
-    assert note.endswith("no images that can be read: .heic 1")
+    assert note.startswith("1 images are to be shown turned") and "apply_exif" in note
+    assert not found(in_folder(tmp_path), apply_exif=True)["notes"]
+
+
+def test_splits_by_their_names_are_told_and_what_they_share(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    for folder, number in (("train", 0), ("train", 1), ("val", 1), ("val", 2)):
+        (tmp_path / folder / "cat").mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(pixels[number]).resize(
+            (64, 48), Image.Resampling.BICUBIC
+        )
+        image.save(tmp_path / folder / "cat" / f"{number}.jpg", quality=60 + number)
+    made = found(in_folder(tmp_path))
+    splits, alike = made["notes"]
+    assert "train, val are splits" in splits and "split='train'" in splits
+    assert made["look_alike"] == 1 and "1 of them in two folders" in alike
+    assert alike.endswith(f"{tmp_path}/train/cat/1.jpg and {tmp_path}/val/cat/1.jpg")
+    one = {**in_folder(tmp_path), "split": "train"}
+    assert not found(one)["notes"]
 
 
 def test_examples_without_labels_are_bad_only_where_labels_are_needed(tmp_path):
@@ -128,3 +153,33 @@ def test_the_command_writes_report_and_sheet_and_fails_for_bad_files(folder, tmp
         assert (
             sheet.size[0] == 9 * check_data._CELL and len(set(sheet.getdata())) > 1000
         )
+
+
+def test_what_is_in_training_and_in_the_test_is_told(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(
+            tmp_path / f"{name}.png"
+        )
+    for name, images in (("train", "ab"), ("test", "bc")):
+        rows = "".join(f"{image}.png,x\n" for image in images)
+        (tmp_path / f"{name}.csv").write_text("image,label\n" + rows)
+    made = {}
+    for data in ("train", "test"):
+        source = sources.build({"name": "list", "path": str(tmp_path / f"{data}.csv")})
+        made[data] = source
+    spec = {"image": jax.ShapeDtypeStruct((8, 8, 3), np.uint8)}
+    views = Views(Augment(), spec, frames.Centre(), training=False)
+    survey = check_data.Survey(made["train"], views)
+    assert len(list(survey.walk(0))) == 2
+    survey.compare(made["test"], 0)
+    (note,) = survey.report(seconds=1.0)["notes"]
+    assert "1 of them in two folders or sources" in note
+    assert note.endswith(f"{tmp_path}/b.png and {tmp_path}/b.png")
+
+
+def test_a_list_can_be_looked_at(tmp_path):
+    (tmp_path / "plain.jpg").write_bytes(GOOD["plain.jpg"][0])
+    (tmp_path / "rows.csv").write_text("image,label\nplain.jpg,cat\n")
+    data, _ = check_data._of_images(str(tmp_path / "rows.csv"))
+    assert found(data.source)["images_per_class"] == {"cat": 1}

@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = "beit_jax"
 
 # What helps everywhere and knows nothing of the rest.
-LEAVES = {"cache", "lookup", "ranges", "text", "__version__"}
+LEAVES = {"cache", "lookup", "masks", "ranges", "text", "__version__"}
 SHARDED = {"sharding.partitioned", "sharding.constrain"}
 COMMAND = {"run", "command", "config", "tasks", "sharding", "lookup", "hosts"}
 # Room of the house -> what its modules may import of beit_jax, besides LEAVES. A name
@@ -64,6 +64,7 @@ MAY_IMPORT = {
     "sharding": set(),
     "cache": set(),
     "lookup": set(),
+    "masks": set(),
     "text": set(),
     "ranges": set(),
     "__init__": {"run.opened"},

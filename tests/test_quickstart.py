@@ -1,7 +1,9 @@
 """The quickstart, a few steps of everything."""
 
-import importlib.util
+import importlib
 import pathlib
+import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -9,14 +11,15 @@ from PIL import Image
 from rich.console import Console
 
 LAUNCH = pathlib.Path(__file__).parents[1] / "launch"
+STARTS = ("pretrained", "scratch")
 
 
 @pytest.fixture(scope="module")
 def quickstart():
-    spec = importlib.util.spec_from_file_location("quick", LAUNCH / "quickstart.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.SEEDS = (0,)
+    sys.path.insert(0, str(LAUNCH))  # as when it is run
+    module = importlib.import_module("quickstart")
+    sys.path.remove(str(LAUNCH))
+    module.SEEDS = (0, 1)
     return module
 
 
@@ -33,30 +36,90 @@ def folder(tmp_path):
 
 
 def test_own_images_go_through_the_whole_chain(quickstart, folder, tmp_path, capsys):
-    classes = quickstart.count_classes(str(folder))
-    assert classes == 2
+    own = quickstart.plan(str(folder), folder)
+    assert (own.classes, own.images, own.tests, own.labels) == (2, 16, 8, 4)
     workdir = tmp_path / "run"
-    results = quickstart.run(workdir, str(folder), classes, "tiny")
-    starts = ["finetune_pretrained_0", "finetune_scratch_0"]
+    results = quickstart.run(workdir, own, "tiny")
+    starts = [f"finetune_{s}_{seed}" for seed in (0, 1) for s in STARTS]
     assert [*results] == ["tokenizer", "pretrain", *starts]
 
     console = Console(width=100, record=True)
-    console.print(quickstart.table(results, str(folder)))
+    console.print(quickstart.table(results, own, "own"))
     shown = console.export_text()
-    for words in ("PSNR", "unigram", "5 labels a class, pretrained", "scratch"):
+    for words in (
+        "8 held-out images of 28 px",
+        "unigram",
+        "4 labels a class, pretrained",
+        "±",
+        "chance 50.0%",
+        "scratch",
+    ):
         assert words in shown
 
     capsys.readouterr()
-    assert quickstart.run(workdir, str(folder), classes, "tiny") == results
+    taken = quickstart.seconds(workdir, results)
+    assert taken > 0
+    assert quickstart.run(workdir, own, "tiny") == results
     assert "is complete at step 6" in capsys.readouterr().out  # nothing ran again
+    assert quickstart.seconds(workdir, results) == taken
+
+
+def test_sizes_codes_and_steps_follow_the_images(quickstart, folder):
+    small = quickstart.plan(str(folder), folder)
+    assert (small.side, small.patch, small.codes) == (40, 4, 32)
+    photos = small._replace(images=600, side=240, patch=16, codes=256)
+    assert photos.steps("pretrain") == 2400 > small.steps("pretrain")
+    for stage in ("tokenizer", "pretrain", "finetune"):
+        config = quickstart.recipe(stage, photos)
+        assert config.model.image_size == 112 and config.steps == photos.steps(stage)
+        whole = quickstart.config_lib.load(quickstart.CONFIGS / f"photos_{stage}.py")
+        assert photos._replace(classes=9, labels=50).steps(stage) == whole.steps
+
+
+@pytest.mark.parametrize("stage", ["tokenizer", "pretrain", "finetune"])
+def test_without_own_images_the_recipes_of_the_digits_are_as_they_are(
+    quickstart, stage
+):
+    file = quickstart.CONFIGS / f"digits_{stage}.py"
+    assert quickstart.recipe(stage, None) == quickstart.config_lib.load(file)
+
+
+def test_folders_called_as_splits_are_taken_as_splits(quickstart, folder, tmp_path):
+    (tmp_path / "all").mkdir()
+    folder.rename(tmp_path / "all" / "train")
+    shutil.copytree(tmp_path / "all" / "train", tmp_path / "all" / "val")
+    own = quickstart.plan(str(tmp_path / "all"), tmp_path)
+    assert (own.images, own.tests, own.classes) == (24, 24, 2)
+    assert own.train["split"] == "train" and own.test["split"] == "val"
+
+
+def test_large_and_turned_images_are_copied_smaller_and_upright(
+    quickstart, folder, tmp_path
+):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    for number in (3, 5):
+        file = folder / "dark" / f"{number}.png"
+        Image.open(file).resize((900, 600)).save(file.with_suffix(".jpg"), exif=exif)
+        file.unlink()
+    copies = tmp_path / "copies"
+    own = quickstart.plan(str(folder), copies)
+    assert own.train["path"] == str(copies) and own.images + own.tests == 24
+    assert Image.open(copies / "dark" / "3.jpg.jpg").size == (224, 336)
+    assert Image.open(copies / "dark" / "0.png.jpg").size == (50, 40)
+    before = {file: file.stat().st_mtime_ns for file in copies.rglob("*.jpg")}
+    assert quickstart.plan(str(folder), copies) == own
+    assert before == {
+        file: file.stat().st_mtime_ns for file in copies.rglob("*") if file.is_file()
+    }
 
 
 def test_too_few_images_of_a_class_are_noticed_first(quickstart, folder):
-    for file in sorted((folder / "dark").iterdir())[3:]:
+    for file in sorted((folder / "dark").iterdir())[1:]:
         file.unlink()
-    with pytest.raises(ValueError, match="labels_per_class|5"):
-        quickstart.count_classes(str(folder))
+    with pytest.raises(ValueError, match="'dark' has 1 images.*leave its folder out"):
+        quickstart.plan(str(folder), folder)
 
 
 def test_pictures_without_classes_are_no_error(quickstart, folder):
-    assert quickstart.count_classes(str(folder / "dark")) == 0
+    assert quickstart.plan(str(folder / "dark"), folder).classes == 0

@@ -170,7 +170,9 @@ def test_going_on_with_other_settings_is_refused(change, words, finished):
 def test_a_complete_run_goes_on_when_given_more_steps(finished, tmp_path, capsys):
     workdir = shutil.copytree(finished("classify"), tmp_path / "run")
     run(workdir, steps=7, quiet=False)
-    assert "steps=7 instead of 6: the schedule changes" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "steps=7 instead of 6: the schedule changes" in told
+    assert "goes on from step 6 of 7" in told
     assert tiny.saved_steps(workdir) == [7]
     assert [line["step"] for line in tiny.lines(workdir)] == [2, 4, 6, 7]
 
@@ -196,6 +198,12 @@ def test_fine_tuning_starts_from_the_averaged_weights(tmp_path, capsys):
     table = want["ema/encoder/rel_pos_bias/table"]
     copies = have["params/encoder/blocks/attn/rel_pos_bias/table"]
     np.testing.assert_array_equal(copies, np.stack([table, table]))
+
+
+def test_positions_made_for_another_grid_are_told(finished, tmp_path, capsys):
+    start = {"init_from": str(finished("pretrain")), "model__image_size": 48}
+    run(tmp_path, quiet=False, steps=1, **start)
+    assert "positions resized from 4x4 to 6x6 patches" in capsys.readouterr().out
 
 
 def test_a_tokenizer_trains_on_with_the_codes_of_another(finished, tmp_path):

@@ -1,6 +1,7 @@
 """How the batch of a step is made: draw -> read and make views -> batch -> mask."""
 
 import contextlib
+import math
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from beit_jax import lookup
+from beit_jax import lookup, masks
 from beit_jax.data import draws, sources, views
 from beit_jax.data.augmentations import AUGMENTATIONS
 from beit_jax.data.frames import FRAMES
@@ -142,13 +143,14 @@ class Batches:
         if "mask" not in self.example_spec:
             return {}
         purpose = "train mask" if self.training else "eval mask"
+        grid = tuple(self.example_spec["mask"].shape)
         mask = lookup.build(
             masking.MASKS,
-            self.config["mask"],
+            masks.counted(self.config["mask"], math.prod(grid)),
             "beit_jax.data.masking",
             draw=draws.stream(self.seed, purpose, counter),
             batch=counter.shape[0],
-            grid=tuple(self.example_spec["mask"].shape),
+            grid=grid,
         )
         return {"mask": mask}
 
@@ -192,6 +194,15 @@ class Batches:
                 yield _finished(*made.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def chosen(self, counter: np.ndarray) -> Batch:
+        """The examples of any counters (b,) int64, as a batch; made one by one."""
+        counter = tf.constant(counter)
+        index, numbers = self.draw(counter)
+        drawn = {"index": index.numpy()}
+        drawn |= {name: mask.numpy() for name, mask in self.masks(counter).items()}
+        made = list(map(self.example, drawn["index"].tolist(), numbers.numpy()))
+        return drawn | {name: np.stack([one[name] for one in made]) for name in made[0]}
 
     def _threads(self) -> int:
         """One where images are tiny: threads would only wait for Python's lock."""

@@ -122,6 +122,17 @@ class EvalStream(_Stream):
             self._kept[shard] = self._kept_pass(shard)
         return self._kept[shard].batches()
 
+    def spread(self, count: int, shard: Shard = (0, 1)) -> Batch:
+        """A slice of a batch that has `count` examples from all over, and padding.
+
+        They come first; of a source in the order of its classes they show several.
+        """
+        examples, share = self.info.num_examples, self.plan.batch_size // shard[1]
+        count = min(count, examples, share)
+        counter = np.full(share, examples)
+        counter[:count] = (2 * np.arange(count) + 1) * examples // (2 * count)
+        return self.plan.chosen(counter)
+
     def _content(self) -> int:
         """CRC-32 of all that is stored: names do not tell of files written anew."""
 

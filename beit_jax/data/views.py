@@ -82,6 +82,11 @@ class Views:
         """Uniforms for a view that is not drawn: 0.5 each."""
         return {name: np.full(count, 0.5) for name, count in self.numbers.items()}
 
+    @property
+    def upright(self) -> bool:
+        """Whether images are turned as their EXIF asks."""
+        return self._exif
+
     def open(self, record: Record) -> Image.Image:
         """The image with its size known, perhaps not decoded yet."""
         image = decode.open_image(record.image, self._max_pixels)

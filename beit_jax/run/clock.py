@@ -34,7 +34,7 @@ class Clock:
         *_, kept = {}, *(times for times in told if times["step"] <= step)
         for bucket in BUCKETS:
             self._seconds[bucket] += kept.get(f"time/{bucket}", 0.0)
-        self._seconds["lost"] += _sum(told[-1]) - _sum(kept)
+        self._seconds["lost"] += total(told[-1]) - total(kept)
 
     def told(self) -> dict[str, float]:
         """Seconds up to the last lap, as "time/BUCKET"; of them the share of steps."""
@@ -43,5 +43,6 @@ class Clock:
         return times | {"goodput": round(self._seconds["step"] / max(total, 1e-9), 4)}
 
 
-def _sum(times: Mapping[str, float]) -> float:
+def total(times: Mapping[str, float]) -> float:
+    """Seconds of all buckets of a report."""
     return sum(times.get(f"time/{bucket}", 0.0) for bucket in BUCKETS)

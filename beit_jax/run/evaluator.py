@@ -2,7 +2,7 @@
 
 import importlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -165,17 +165,39 @@ class Evaluator:
         count: int,
         scorer: Scorer,
     ) -> dict[str, np.ndarray]:
-        """Name -> (count or 1, H, W, 3): what was learnt, and the charts of `scorer`.
+        """Name -> (1, H, W, 3): what was learnt, and the charts of `scorer`.
 
-        Of the task's pictures the first `count` of the first batch; nothing if that is
-        0. The first host alone draws charts.
+        Of the task's pictures `count`, of examples from all over the split; nothing if
+        that is 0. The first host alone draws.
         """
         if not count:
             return {}
-        batch = next(iter(evaluation.stream.batches(shard)))
+        stream = evaluation.stream
+        batch = stream.spread(count, shard)
         pictures = self._pictures(state, frozen, batch)
-        shown = {name: np.asarray(image[:count]) for name, image in pictures.items()}
-        return shown if shard[0] else shown | draw(scorer.report().charts)
+        order = sharding.row_order(stream.plan.batch_size, self._mesh)
+        rows = np.argsort(order)[: min(count, len(batch["weight"]))]
+        shown = {name: np.asarray(image[rows]) for name, image in pictures.items()}
+        if shard[0]:
+            return {}
+        seen = batch["weight"][: len(rows)] > 0  # those that there are, and were read
+        labels = batch["label"][: len(rows)][seen] if "label" in batch else ()
+        names = [stream.info.class_names[label] for label in labels]
+        about = f"{stream.info.name}, step {int(state.step)}"
+        shown = {
+            name: self._sheet(name, image[seen], about, names)
+            for name, image in shown.items()
+            if seen.any()
+        }
+        return shown | draw(scorer.report().charts)
+
+    def _sheet(
+        self, name: str, rows: np.ndarray, about: str, names: Sequence[str]
+    ) -> np.ndarray:
+        """(1, H, W, 3): rows of a task's pictures, and what they show."""
+        sheet = importlib.import_module("beit_jax.charts.sheet")
+        columns = self._task.columns.get(name, ())
+        return sheet.draw(rows, f"{name}: {about}", columns, names)[None]
 
 
 def one_behind(begun: Iterable[Tree]) -> Iterator[Tree]:

@@ -57,6 +57,7 @@ class Task(Protocol):
     pool: str | None  # what of its tokens a classifier sees
     outputs: tuple[str, ...]  # what `predict` can give of new images
     usual: Mapping[str, str]  # section of it -> its name, unless the config says one
+    columns: Mapping[str, tuple[str, ...]]  # of pictures: what lies side by side
 
     def init(self, rng: Array, batch: Batch) -> Tree:
         """{"params": ..., "model_state": ...}, boxed with logical axes."""
@@ -136,6 +137,7 @@ class Defaults:
     pool = None
     outputs = ()
     usual: Mapping[str, str] = {}
+    columns: Mapping[str, tuple[str, ...]] = {}
 
     @functools.cached_property  # so that a task may set its own
     def eval_spec(self) -> dict[str, jax.ShapeDtypeStruct]:

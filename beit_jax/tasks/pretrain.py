@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from beit_jax import lookup
+from beit_jax.masks import counted
 from beit_jax.targets import TARGETS
 from beit_jax.tasks import encoders, on_device
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
@@ -57,6 +58,9 @@ class Pretrain(encoders.EncoderTask):
 
     usual = {"head": "tokens"}
     headline = ("loss", "accuracy", "unigram_accuracy")
+    columns = {
+        "prediction": ("image, masked", "the target's view", "predicted where masked")
+    }
 
     def __init__(
         self,
@@ -102,11 +106,11 @@ class Pretrain(encoders.EncoderTask):
                 "config.data.mask.name='none' hides nothing, so nothing would be "
                 "predicted; set config.task.predict='all'"
             )
-        slots = mask.get("max_patches")
+        slots = counted(mask, patches).get("max_patches")
         if not isinstance(slots, int) or not 0 < slots <= patches:
             raise ValueError(
                 f"config.data.mask.max_patches={slots!r} must be in 1..{patches}, "
-                "the number of patches of an image"
+                "the number of patches of an image; or give their share as ratio"
             )
         return slots
 

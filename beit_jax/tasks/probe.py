@@ -184,11 +184,14 @@ class Probe(base.Defaults):
 
 
 def _of_blocks(means: Mapping, weights: Mapping) -> Numbers:
-    """Top-1 of every block, and which block is the best."""
+    """Top-1 of every block, which block is the best, and their mean loss."""
     top1 = means["top1_by_block"]
     best = int(np.argmax(top1))
     each = {f"top1_block_{i:02d}": float(value) for i, value in enumerate(top1)}
-    return {"top1": float(top1[best]), "best_block": float(best)} | each
+    # Their sum is what is minimised, and would look like a loss far above chance.
+    loss = float(means["loss"])
+    told = {"loss": loss / len(top1), "sum_of_losses": loss, "top1": float(top1[best])}
+    return told | {"best_block": float(best)} | each
 
 
 def _trained(network: Frozen, asked: Mapping[str, Any]) -> tuple[dict[str, Any], str]:

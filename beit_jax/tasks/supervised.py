@@ -23,6 +23,10 @@ BALANCED = "balanced"
 class Supervised(encoders.EncoderTask):
     """An encoder with a head on whole images, and the augmentations of its step."""
 
+    columns = {
+        "attention": ("image", "seen by [CLS], last block: black 0, red, white most")
+    }
+
     def _build(
         self,
         config: ConfigDict,

@@ -31,6 +31,8 @@ class Tokenizer(base.Defaults):
       objective: perhaps a name, and settings, see beit_jax/tasks/objectives.py.
     """
 
+    columns = {"reconstruction": ("image", "reconstruction")}
+
     def __init__(self, config: ConfigDict, objective: Mapping[str, Any] = ()):
         settings = dict(config.model)
         self._space = encoders.pixel_space(settings)

@@ -211,12 +211,13 @@ def test_what_is_left_out_is_counted_by_suffix_and_lost_classes_named(tree, suff
         (tree / name).parent.mkdir(exist_ok=True)
         (tree / name).write_bytes(b"x")
     path = pack(tree, tree.parent / f"set{suffix}") if suffix else tree
-    left, lost = folder(path, split="train").notes
+    left, unread, lost = folder(path, split="train").notes
     assert "3 of 9 files are left out" in left and left.endswith(".heic 2, .avif 1")
+    assert unread.endswith(".heic 2, .avif 1; save them as JPEG or PNG")
     assert lost.endswith("train/eel") and "without a class" in lost
     two = {"name": "folder", "path": str(path)}
     mixture = sources.build({"name": "mixture", "parts": [two, two]})
-    assert len(mixture.notes) == 4
+    assert mixture.notes == 2 * folder(path).notes
     with pytest.raises(ValueError, match=r"no images .*2 of 2 files .*: \.heic 2"):
         folder(path, split="eel")
 

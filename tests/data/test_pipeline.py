@@ -105,6 +105,17 @@ def test_hosts_only_divide_the_batches(config, make, hosts):
     assert_same(whole, joined)
 
 
+def test_examples_to_be_shown_are_from_all_over_and_as_in_the_pass(config):
+    stream = pipeline.eval_stream(config, SPEC, seed=0)
+    every = [*stream.batches()]
+    joined = {k: np.concatenate([batch[k] for batch in every]) for k in every[0]}
+    shown = stream.spread(3)
+    assert shown["index"].tolist() == [1, 5, 8, -1]
+    assert shown["weight"].tolist() == [1, 1, 1, 0]
+    for name, rows in shown.items():
+        np.testing.assert_array_equal(rows[:3], joined[name][[1, 5, 8]], err_msg=name)
+
+
 def test_seeds_give_different_order_crops_and_masks(config):
     first, second = (
         next(pipeline.train_stream(config, SPEC, seed).batches()) for seed in (0, 1)

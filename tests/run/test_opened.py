@@ -264,3 +264,9 @@ def test_to_import_the_package_imports_nothing_else():
     code = "import sys, beit_jax; print({'jax', 'numpy', 'orbax'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "set()\n"
+
+
+def test_no_library_says_anything_when_a_checkpoint_is_loaded(classifier):
+    code = f"import beit_jax; beit_jax.load({str(classifier)!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

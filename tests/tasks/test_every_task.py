@@ -108,6 +108,8 @@ def test_the_headline_is_measured(started):
 def test_pictures_are_rows_of_uint8_pixels(started):
     task, params, ctx, _ = started
     pictures = jax.jit(task.pictures)(params, runs.batch(task), ctx)
-    for picture in pictures.values():
+    for name, picture in pictures.items():
         assert picture.dtype == jnp.uint8
+        width = task.train_spec["image"].shape[1]
+        assert picture.shape[2] == width * len(task.columns[name])
         assert picture.ndim == 4 and picture.shape[0] == 4 and picture.shape[3] == 3

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from beit_jax.data.sources import splits
 from beit_jax.data.sources.base import Info, Record, Source, check_unique, digest
 from beit_jax.data.sources.files import open_files
 from beit_jax.data.sources.names import Names
@@ -40,7 +41,7 @@ class Folder(Source):
           subset_seed: chooses them, and those of `limit`.
           limit: keep this many random images in all; 0 = all.
           part: "test" is every tenth image in path order, "train" all others: for
-            data without splits of its own. Subsets are drawn within the part.
+            data without splits of its own; see `Subset`. Subsets are drawn within it.
           class_names: in the order of the labels; folders may be fewer. By default
             all folders in the order of their names.
 
@@ -59,7 +60,9 @@ class Folder(Source):
                 f"no images at {self._root}{below}; looked for {', '.join(SUFFIXES)}"
                 f"{left}"
             )
-        self.notes = choice.notes(self._root, names)
+        shared = _common_folder(names)
+        apart = [] if split else splits.splits_of(names, shared)
+        self.notes = choice.notes(self._root, names) + splits.notes(self._root, apart)
         labels, class_names = _classes(names, self._root, tuple(map(str, class_names)))
         subset = Subset(part, limit, labels_per_class, subset_seed)
         chosen = subset.keep(
@@ -67,7 +70,7 @@ class Folder(Source):
             (lambda mine: labels[mine]) if class_names else None,
             class_names,
         )
-        below = len(_common_folder(names))  # the same data elsewhere is the same
+        below = len(shared)  # the same data elsewhere is the same
         self._names = Names(names[i] for i in chosen.tolist())
         self._labels = labels[chosen]
         self.info = Info(
@@ -102,7 +105,7 @@ def _classes(
         raise ValueError(
             f"images at {root} lie in no class folders, and there are to be classes "
             f"({', '.join(class_names[:5])}{', …' * (len(class_names) > 5)}); put "
-            "them into folders called so, or list them with labels"
+            "them into folders called so, or list them with labels; predict needs none"
         )
     if "" in folders:
         beside = names[int(np.argmax(codes == folders.index("")))]

@@ -1,9 +1,12 @@
 """Which examples of a data set to keep: the options that its sources share."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+_HELD_OUT = 10  # one of so many, unless a part says it
 
 
 class Subset(NamedTuple):
@@ -11,7 +14,8 @@ class Subset(NamedTuple):
 
     Attributes:
       part: "test" is every tenth example in order, "train" all others: for data
-        without splits of its own. The rest is drawn within the part.
+        without splits of its own; "test/3" and "train/3" hold out every third, and so
+        on. The rest is drawn within the part.
       limit: keep at most this many random examples in all; 0 = all.
       labels_per_class: keep this many random examples of each class; 0 = all.
       seed: chooses them.
@@ -88,10 +92,15 @@ def few_per_class(
 
 def _part(count: int, part: str) -> np.ndarray:
     """Sorted indices of a part of `count` examples."""
-    if part not in ("", "train", "test"):
-        raise ValueError(f"part={part!r} must be train, test or empty")
-    tenth = np.arange(count) % 10 == 9
-    mine = np.flatnonzero({"": tenth | True, "train": ~tenth, "test": tenth}[part])
+    form = re.fullmatch(r"(train|test)(?:/([1-9][0-9]{0,8}))?", part)
+    every = int(form[2] or _HELD_OUT) if form else 0
+    if part and every < 2:
+        raise ValueError(
+            f"part={part!r} must be train, test or empty; train/3 and test/3 hold out "
+            "every third"
+        )
+    held = np.arange(count) % every == every - 1 if part else np.zeros(count, bool)
+    mine = np.flatnonzero(held if part.startswith("test") else ~held)
     if not len(mine):
-        raise ValueError(f"{count} images are too few to hold out every tenth")
+        raise ValueError(f"{count} images are too few to hold out one of {every}")
     return mine

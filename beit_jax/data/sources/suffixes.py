@@ -17,6 +17,14 @@ FORMATS = {
     "WEBP": (".webp",),
 }
 SUFFIXES = tuple(suffix for names in FORMATS.values() for suffix in names)
+# Pictures and films of kinds that are not read here.
+UNREAD = (
+    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k"),  # compressed anew
+    *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),  # raw
+    *(".psd", ".xcf", ".svg", ".eps", ".ai", ".pdf", ".exr", ".hdr", ".tga", ".ico"),
+    *(".dcm", ".nii", ".fits", ".npy"),  # of science
+    *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"),
+)
 _SHOWN = 12  # suffixes or folders that are named
 
 
@@ -54,6 +62,12 @@ class Choice:
             f"{root}: {left} of {left + len(chosen)} files are left out, which by "
             f"their names are no images that can be read: {_brief(counts)}",
         )
+        if unread := {s: n for s, n in self._left.most_common() if s in UNREAD}:
+            kinds = ", ".join(f"{suffix} {n}" for suffix, n in unread.items())
+            told += (
+                f"{root}: {sum(unread.values())} pictures or films are of kinds that "
+                f"are not read, and so not used: {kinds}; save them as JPEG or PNG",
+            )
         with_images = set(map(posixpath.dirname, chosen))
         if without := sorted(self._folders - with_images - {""}):
             told += (
