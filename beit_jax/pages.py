@@ -37,4 +37,4 @@ def notes() -> list[str]:
     """What to tell of it."""
     if not (setting := os.environ.get(_SETTING)):
         return []
-    return [f"memory by {_SETTING}={setting} (large pages; set it to nothing for none)"]
+    return [f"large pages for arrays, {_SETTING}={setting} (set to nothing: none)"]

@@ -9,6 +9,11 @@ on by the same command.
         --config.init_from= --config.optim.lr=5e-4
 """
 
+from beit_jax import pages
+
+if __name__ == "__main__":
+    pages.ask()  # which starts the process anew, so before the long imports
+
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -20,7 +25,6 @@ from beit_jax import command, hosts, modules, sharding
 from beit_jax import config as config_lib
 from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.checkpoints.keeper import Checkpointer
-from beit_jax.config import Plan
 from beit_jax.run import summary
 from beit_jax.run.begin import begin
 from beit_jax.run.clock import Clock
@@ -86,18 +90,17 @@ def _train(
         Checkpointer(workdir, config, card, whole) as run,
         Meter(config.task.name, plan.total, quiet or shard[0] > 0) as meter,
     ):
-        notes += lock.notes
+        notes += lock.notes + pages.notes()
         state, shardings, optimizer, told, doubts = begin(config, parts, mesh, run)
         notes += told
         first = int(state.step)
-        early = EarlyStop(config.early_stop, workdir, first)
-        over = early.reached or first >= plan.total
-        late = owed(tests if over else due(tests, first, plan), workdir, first)
+        early = EarlyStop(config.early_stop, workdir, first, plan.total)
+        over = first >= early.end
+        late = owed(due(tests, first, early.end), workdir, first)
         if over and not late:
             for note in told:
                 meter.say(f"note: {note}")
-            why = f": {early}" if early.reached else ""
-            meter.say(f"{workdir} is complete at step {first}{why}")
+            meter.say(f"{workdir} is complete at step {first}{early.why}")
             return last(workdir, tests)
         if first:
             notes.append(f"goes on from step {first} of {plan.total}")
@@ -112,7 +115,8 @@ def _train(
             list_skipped(workdir, shard[0], stream, tests)
             spec = sharding.batch_spec(stream.spec, mesh)
             introduce((update, state, frozen, spec), config, notes, writer, meter)
-            reports = Reports(config, parts, evaluator, writer, meter, stop, shard)
+            asked = evaluator, writer, meter, stop, early
+            reports = Reports(config, parts, *asked, shard)
             reports.warn(doubts, first)
             meter.speed(first, config.data.batch_size)
             clock.lap("start")
@@ -122,7 +126,7 @@ def _train(
             clock.lap("evaluation")
             if len(seen) < len(late):
                 raise stopped(first)
-            if over or early.hear_all((one.metrics for one in seen), first):
+            if over:
                 return last(workdir, tests)
             for step, batch in enumerate(stream.batches(first, shard), first + 1):
                 clock.lap("data")
@@ -132,9 +136,9 @@ def _train(
                 lock.check()
                 run.check()
                 reports.add(sums)
-                done = step == plan.total
+                done = step == early.end
                 ending = stop.requested() or done
-                measuring = due(tests, step, plan)
+                measuring = due(tests, step, early.end)
                 # A step that checkpoint.best judges is saved, once it was measured.
                 best = any(test.measures(config.checkpoint.best) for test in measuring)
                 saving = ending or best or each(plan.save, step)
@@ -143,14 +147,6 @@ def _train(
                     reports.training(step)
                     clock.lap("step")
                 seen = reports.measure(state, frozen, measuring, step)
-                if early.hear_all((one.metrics for one in seen), step) and not done:
-                    ending, saving, done = True, True, True
-                    reports.training(step)
-                    reports.say(f"stops early at step {step}: {early}")
-                    others = [test for test in tests if test not in measuring]
-                    measuring = [*measuring, *others]
-                    best = any(t.measures(config.checkpoint.best) for t in measuring)
-                    seen += reports.measure(state, frozen, others, step)
                 if len(seen) < len(measuring):  # the rest is owed by the next start
                     ending, saving, done, best = True, True, False, False
                     reports.training(step)
@@ -175,9 +171,9 @@ def _train(
     return merged(seen)
 
 
-def due(tests: Sequence[Evaluation], step: int, plan: Plan) -> list[Evaluation]:
-    """The evaluations to be done at a step."""
-    return [test for test in tests if step == plan.total or each(test.every, step)]
+def due(tests: Sequence[Evaluation], step: int, end: int) -> list[Evaluation]:
+    """The evaluations to be done at a step of a run that ends at another."""
+    return [test for test in tests if step >= end or each(test.every, step)]
 
 
 def each(every: int, step: int) -> bool:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from beit_jax import config as c
-from beit_jax import sharding, tasks
+from beit_jax import pages, sharding, tasks
 from beit_jax.checkpoints import frozen as frozen_lib
 from beit_jax.run import state, step, summary
 from beit_jax.targets import TARGETS
@@ -185,4 +185,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    pages.ask()  # as `beit train` does
     main()

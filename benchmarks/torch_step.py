@@ -7,8 +7,7 @@ Needs the extra "torch". The work is that of `step.py --tokenizer none`: the sam
 network, batch and masked patches, logits of the masked alone, stochastic depth .1, the
 norm of gradients cut, AdamW (fused); tokens are given. The first form prints a JSON
 line as step.py does; the second runs both scripts in turn, each time in a process of
-its own, and prints a markdown table of the medians of all rounds. GLIBC_TUNABLES is the
-shell's to set; `beit train` does it itself, see beit_jax/pages.py.
+its own, and prints a markdown table of the medians of all rounds.
 """
 
 import argparse

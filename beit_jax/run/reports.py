@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from beit_jax import hosts
 from beit_jax.run.alarms import Alarms
+from beit_jax.run.early import EarlyStop
 from beit_jax.run.evaluator import Evaluation, Evaluator
 from beit_jax.run.finite import Finite
 from beit_jax.run.meter import Meter
@@ -33,6 +34,7 @@ class Reports:
       parts: of the run that `config` describes.
       shard: this host's number and the number of hosts.
       stop: is asked in evaluations whether to leave the rest.
+      early: hears what evaluations give, and may end the run.
     """
 
     def __init__(
@@ -43,11 +45,12 @@ class Reports:
         writer: Writer,
         meter: Meter,
         stop: StopSignal,
+        early: EarlyStop,
         shard: tuple[int, int],
     ):
         self._config, self._task, self._stream = config, parts.task, parts.stream
         self._evaluator, self._writer, self._meter = evaluator, writer, meter
-        self._stop, self._shard = stop, shard
+        self._stop, self._early, self._shard = stop, early, shard
         self._window = []  # sums of the steps since the last report
         left_out = config.optim.max_left_out
         self._finite = Finite(left_out, parts.stream, writer.workdir)
@@ -99,6 +102,9 @@ class Reports:
             if seen is None:
                 break
             self._tell(seen[0], step)
+            for sentence in self._early.hear(seen[0], step):
+                self._writer.note(sentence)
+                self._meter.say(sentence)
             every.append(Seen(test, *seen))
         return every
 
@@ -113,11 +119,6 @@ class Reports:
         self._writer.scalars(step, values)
         self._meter.report(step, values, self._task.headline)
         self.warn(self._alarms.hear(values, step), step)
-
-    def say(self, sentence: str) -> None:
-        """What is no warning, on the screen and to be found again."""
-        self._writer.note(sentence)
-        self._meter.say(sentence)
 
     def warn(self, sentences: Iterable[str], step: int) -> None:
         for sentence in sentences:

@@ -13,13 +13,14 @@ from tests.test_train import terminate
 
 
 def stops_at(workdir, values, **settings):
-    """The evaluation, counted from 1, at which a run ends; None: at none."""
+    """The evaluation, counted from 1, after which a run ends; None: none."""
     section = config_lib.new(early_stop={"metric": "eval/x"} | settings).early_stop
-    early = EarlyStop(section, workdir, 0)
+    early = EarlyStop(section, workdir, 0, 100)
     for step, value in enumerate(values, 1):
-        early.hear({"eval/x": value}, step)
-        if early.reached:
+        if early.hear({"eval/x": value}, step):
+            assert early.end == step + 1
             return step
+    assert early.end == 100
     return None
 
 
@@ -43,8 +44,8 @@ def test_a_run_ends_when_nothing_was_better_for_long_enough(
 
 @pytest.fixture
 def config():
-    """Nothing is better than what step 1 gives: it ends at step 3 of 6."""
-    stop = {"metric": "eval/top1", "patience": 2, "min_delta": 1.0}
+    """Nothing is better than what step 1 gives: it ends after step 2, of 6."""
+    stop = {"metric": "eval/top1", "patience": 1, "min_delta": 1.0}
     config = tiny.config("classify", eval__every_steps=1)
     config.early_stop.update(stop)
     config.evals.v2 = {"source": {"name": "synthetic", "num_examples": 4}}
@@ -56,10 +57,10 @@ def test_a_run_ends_early_with_all_its_evaluations_and_stays_ended(config, tmp_p
     assert tiny.saved_steps(tmp_path) == [3]
     assert metrics["eval_v2/examples"] == 4  # which is done at the end only
     notes = (tmp_path / "notes.txt").read_text()
-    assert "stops early at step 3: eval/top1 was best at step 1, 0." in notes
+    assert "stops early, at step 3: eval/top1 was best at step 1, 0." in notes
     assert train(config, tmp_path, quiet=True) == metrics
     assert tiny.saved_steps(tmp_path) == [3]
-    config.early_stop.patience = 3  # more of it: the run goes on
+    config.early_stop.patience = 2  # more of it: the run goes on
     train(config, tmp_path, quiet=True)
     assert tiny.saved_steps(tmp_path) == [4]
 
