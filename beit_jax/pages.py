@@ -19,10 +19,13 @@ def ask() -> None:
     """Starts this process anew, as the same one, with large pages for its arrays.
 
     glibc reads its settings when a process starts. Call it before long imports. Nothing
-    happens where GLIBC_TUNABLES is set, if only to nothing; where the C library is
-    another; or where the system gives large pages always or never.
+    happens where GLIBC_TUNABLES is set, if only to nothing; in a process that was not
+    started as one of our commands, but runs one inside; where the C library is another;
+    or where the system gives large pages always or never.
     """
-    if _SETTING in os.environ or platform.libc_ver()[0] != "glibc":
+    if _SETTING in os.environ or not any(map(_is_ours, sys.orig_argv)):
+        return
+    if platform.libc_ver()[0] != "glibc":
         return
     try:
         on_request = "[madvise]" in _WHOLE_SYSTEM.read_text()
@@ -31,6 +34,11 @@ def ask() -> None:
     if on_request:
         os.environ[_SETTING] = "glibc.malloc.hugetlb=1"
         os.execv(sys.executable, sys.orig_argv)
+
+
+def _is_ours(word: str) -> bool:
+    """`python -m beit_jax.train` has such a word, and so has `beit train`."""
+    return word.split(".")[0] == "beit_jax" or pathlib.PurePath(word).name == "beit"
 
 
 def notes() -> list[str]:

@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = "beit_jax"
 
 # What helps everywhere and knows nothing of the rest.
-LEAVES = {"cache", "lookup", "masks", "ranges", "text", "__version__"}
+LEAVES = {"cache", "lookup", "masks", "pages", "ranges", "text", "__version__"}
 SHARDED = {"sharding.partitioned", "sharding.constrain"}
 COMMAND = {"run", "command", "config", "tasks", "sharding", "lookup", "hosts"}
 # Room of the house -> what its modules may import of beit_jax, besides LEAVES. A name
@@ -65,6 +65,7 @@ MAY_IMPORT = {
     "cache": set(),
     "lookup": set(),
     "masks": set(),
+    "pages": set(),
     "text": set(),
     "ranges": set(),
     "__init__": {"run.opened"},

@@ -16,10 +16,10 @@ print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), *sys.argv[1:])
 """
 
 
-def start(**environment):
+def start(first="beit_jax.train", **environment):
     """(pid of the process that was started, what it printed)."""
     kept = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
-    command = [sys.executable, "-c", CODE, "two words", "--x=1"]
+    command = [sys.executable, "-c", CODE, first, "two words", "--x=1"]
     process = subprocess.Popen(
         command, env=kept | environment, stdout=subprocess.PIPE, text=True
     )
@@ -29,13 +29,19 @@ def start(**environment):
 @pytest.mark.parametrize("setting", ["", "glibc.malloc.check=0"])
 def test_a_setting_of_the_users_stays(setting):
     pid, told = start(GLIBC_TUNABLES=setting)
-    assert told == f"{pid} {setting} two words --x=1"
+    assert told == f"{pid} {setting} beit_jax.train two words --x=1"
 
 
 def test_the_process_and_its_words_stay():
     pid, told = start()
     large = "glibc.malloc.hugetlb=1"
-    assert told in (f"{pid} {given} two words --x=1" for given in (large, None))
+    words = "beit_jax.train two words --x=1"
+    assert told in (f"{pid} {given} {words}" for given in (large, None))
+
+
+def test_a_program_that_runs_a_command_inside_is_left_alone():
+    pid, told = start("mine.py")
+    assert told == f"{pid} None mine.py two words --x=1"
 
 
 def test_the_setting_is_told(monkeypatch):

@@ -31,7 +31,7 @@ TABLES = {
     "masks": masking.MASKS,
     "sources": sources.SOURCES,
     "augment": {"augment": settings.Augment},
-    "evals": {"evals": evaluator._split},
+    "evals": {"evals": evaluator.split},
 }
 BY_CODE = {"batch"}  # numbers that no config says
 
