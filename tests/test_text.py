@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from beit_jax import check_data, text
-from beit_jax import command as commands
+from beit_jax import options
 from beit_jax.charts import confusion, curves, figure, neighbours
 from beit_jax.data.frame import Frame
 from beit_jax.data.ledger import Ledger
@@ -171,5 +171,5 @@ def test_one_line_is_one_line_and_no_command():
 def test_a_path_may_have_a_comma(given, paths, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (4, 4)).save("a,b.jpg")
-    assert commands._Paths().parse(given) == paths
-    assert issubclass(commands._Paths, flags.ListParser)
+    assert options._Paths().parse(given) == paths
+    assert issubclass(options._Paths, flags.ListParser)

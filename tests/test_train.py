@@ -48,7 +48,16 @@ def finished(tmp_path_factory):
     return workdir
 
 
-@pytest.mark.parametrize("task", tiny.TASKS)
+SUPERVISED = ("multilabel", "regress")  # as classify, but for the loss
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in SUPERVISED))
+        for name in tiny.TASKS
+    ],
+)
 def test_an_interrupted_run_ends_bit_identical(task, tmp_path, before_step):
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     test = {"data__eval_source": tiny.config(task).data.eval_source}

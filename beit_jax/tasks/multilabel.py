@@ -18,7 +18,7 @@ class Multilabel(Supervised):
     """Each class by itself: whether an image has it.
 
     Args:
-      classes: C.
+      classes: C, how many there are.
       pool, head_init_scale, head, tta, lora: as of `Classify`.
       label_smoothing: what is wanted goes by so much towards one half.
       loss: name ("binary" unless said, or "focal") and settings, see losses.py.

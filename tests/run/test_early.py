@@ -65,6 +65,7 @@ def test_a_run_ends_early_with_all_its_evaluations_and_stays_ended(config, tmp_p
     assert tiny.saved_steps(tmp_path) == [4]
 
 
+@pytest.mark.slow
 def test_an_interruption_does_not_change_where_a_run_ends(
     config, tmp_path, before_step
 ):

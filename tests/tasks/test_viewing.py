@@ -72,17 +72,16 @@ def test_labels_and_numbers_are_means_too(name):
 def test_commands_take_views(tmp_path):
     config = tiny.config("classify", steps=1, data__eval_frame__crop_pct=0.5)
     plain = train(config, tmp_path / "run", quiet=True)
-    seen = {tta: evaluate(tmp_path / "run", tta=tta) for tta in VIEWS}
+    some = ("", "flip", "ten")
+    seen = {tta: evaluate(tmp_path / "run", tta=tta) for tta in some}
     assert seen[""] == plain
-    assert len({one["eval/loss"] for one in seen.values()}) == len(VIEWS)
+    assert len({one["eval/loss"] for one in seen.values()}) == len(some)
     Image.fromarray(
         np.random.default_rng(0).integers(0, 256, (80, 64, 3), np.uint8)
     ).save(tmp_path / "a.png")
-    found = [
-        [*predict(tmp_path / "run", [tmp_path / "a.png"], tta=t)][0] for t in VIEWS
-    ]
+    found = [[*predict(tmp_path / "run", [tmp_path / "a.png"], tta=t)][0] for t in some]
     told = {one.found["probability"].tobytes() for one in found}
-    assert len(told) == len(VIEWS)
+    assert len(told) == len(some)
     with pytest.raises(
         ValueError, match="features is of one view: leave out --tta=flip"
     ):
