@@ -11,8 +11,7 @@ from absl import flags
 from PIL import Image
 from rich.console import Console
 
-from beit_jax import check_data, text
-from beit_jax import options
+from beit_jax import check_data, options, text
 from beit_jax.charts import confusion, curves, figure, neighbours
 from beit_jax.data.frame import Frame
 from beit_jax.data.ledger import Ledger

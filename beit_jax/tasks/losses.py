@@ -85,7 +85,11 @@ def _l1() -> Loss:
 
 
 def _smooth_l1(beta: Positive = 1.0) -> Loss:
-    """PyTorch's SmoothL1Loss: a square below `beta`, a distance beyond."""
+    """PyTorch's SmoothL1Loss.
+
+    Args:
+      beta: the distance below which it is a square, and beyond which it grows evenly.
+    """
 
     def loss(found: Array, wanted: Array) -> Array:
         far = jnp.abs(found - wanted)
