@@ -17,7 +17,7 @@ from beit_jax.train import train
 from tests import tiny
 
 ROOT = pathlib.Path(__file__).parents[1]
-RECIPE, STEPS = "configs/digits_tokenizer.py:tiny", 120
+RECIPE, STEPS = "configs/digits_tokenizer.py:tiny", 60
 
 
 def command(module: str, *arguments) -> subprocess.Popen:

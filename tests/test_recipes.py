@@ -30,7 +30,7 @@ QUICKSTART = ["photos_tokenizer", "photos_pretrain", "photos_finetune"]
 # Those whose training is that of another recipe, but for numbers.
 TWINS = ["beit_cifar100", "beit_intermediate", "digits_probe", "caltech20_tokenizer"]
 TWINS += ["digits_tokenizer", "digits_pretrain", "digits_finetune"]
-TWINS += ["beit_pretrain", "cifar10_finetune"]
+TWINS += ["beit_pretrain", "cifar10_finetune", "cifar10_dvae"]
 TWINS += ["dalle_dvae", "caltech20_pretrain", "caltech20_finetune", "caltech20_probe"]
 TRAINED = [p.stem for p in RECIPES if p.stem not in {*QUICKSTART, *TWINS}]
 PICTURES = {

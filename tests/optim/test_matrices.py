@@ -148,10 +148,8 @@ def test_moments_lie_with_their_parameters_on_a_mesh(name):
     assert alike and all(alike)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[pytest.mark.slow] * (n != "muon")) for n in NEW],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NEW)
 def test_a_run_goes_on_with_its_moments(name, tmp_path):
     changes = {"optim__name": name, "optim__ema_decay": 0.0, "optim__accumulate": 1}
     changes |= {"optim__layer_decay": 0.75, "optim__warmup_steps": 0}
