@@ -13,10 +13,12 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
+from beit_jax import config as config_lib
 from beit_jax.data import sources
 from beit_jax.data.ops import decode
 from beit_jax.data.sources import BadExample, Source, splits
 
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 GRID = 7  # tokens along a side, whatever the images are
 PATCHES = (16, 8, 4)  # pixels of a token's side, largest first: views of 112, 56, 28
 LOOKED_AT = 100  # images whose sides are looked at
@@ -62,11 +64,11 @@ class Plan(NamedTuple):
 
     def steps(self, stage: str) -> int:
         """Fewer for fewer images; fine-tuning's follow the labelled ones."""
-        share = self.images / MANY
+        recipe, share = RECIPES[stage], self.images / MANY
         if stage == "finetune":
-            seen = STEPS[stage] * BATCH
+            seen = recipe.steps * recipe.data.batch_size
             share = self.classes * self.labels * VIEWS_PER_LABEL / seen
-        return round(STEPS[stage] * min(max(share, LEAST), 1))
+        return round(recipe.steps * min(max(share, LEAST), 1))
 
     def fit(self, config: ConfigDict, stage: str, steps: bool = True) -> None:
         """Changes the recipe configs/photos_STAGE.py to fit the images.
@@ -87,9 +89,11 @@ class Plan(NamedTuple):
             config.task.classes = self.classes
 
 
-# As in configs/photos_*.py, which are for `MANY` images.
-STEPS = {"tokenizer": 1000, "pretrain": 2400, "finetune": 500}
-BATCH = 32  # of fine-tuning
+# Of configs/photos_*.py, which are for `MANY` images.
+RECIPES = {
+    stage: config_lib.load(CONFIGS / f"photos_{stage}.py")
+    for stage in ("tokenizer", "pretrain", "finetune")
+}
 
 
 def plan(path: str, copies: pathlib.Path) -> Plan:
@@ -132,9 +136,7 @@ def _sources(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Of training and of testing."""
     folder = {"name": "folder", "path": path}
     names = _files(sources.build(folder))
-    there = splits.splits_of(
-        names, os.path.commonprefix(names).rpartition("/")[0] + "/"
-    )
+    there = splits.splits_of(names)
     train, test = (splits.pick(there, known) for known in (splits.TRAINS, splits.TESTS))
     if train and test:
         return folder | {"split": train}, folder | {"split": test}

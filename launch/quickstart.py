@@ -14,7 +14,7 @@ import sys
 import jax
 from absl import logging
 from ml_collections import ConfigDict
-from own_images import Plan, plan
+from own_images import CONFIGS, Plan, plan
 from rich.console import Console
 from rich.table import Table
 
@@ -25,7 +25,6 @@ from beit_jax.run.stop import Preempted
 from beit_jax.run.writer import times
 from beit_jax.train import train
 
-CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 SEEDS = (0, 1, 2)
 
 

@@ -1,6 +1,6 @@
 """Fine-tuning an encoder as an image classifier, or training one from scratch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -64,9 +64,6 @@ class Classify(Supervised):
             loss, self.usual["loss"], ("cross_entropy", "binary", "focal")
         )
         self._weights = ClassWeights(class_weights, classes, _balanced)
-
-    def weigh(self, counts: Callable[[], np.ndarray], examples: int) -> None:
-        self._weights.weigh(counts, examples)
 
     def eval_step(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         """Rows (B,), of which tasks/scores.py makes metrics; smooths no labels."""

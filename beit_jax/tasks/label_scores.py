@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from beit_jax.tasks.scorers import Report
+from beit_jax.tasks.scorers import Report, joined
 from beit_jax.tasks.scores import SCORES, Counts
 
 Array = np.ndarray
@@ -47,16 +47,14 @@ class LabelScorer:
     def __init__(self, classes: int, class_names: Sequence[str]):
         """`class_names` are `classes` of them, or none: then classes are numbered."""
         self._names = class_names or [str(number) for number in range(classes)]
-        self._kept: dict[str, list[Array]] = {"label": [], "score": [], "loss": []}
+        self._outputs: list[Mapping[str, Array]] = []
 
     def add(self, outputs: Mapping[str, Array], index: Array | None = None) -> None:
-        counts = np.asarray(outputs["weight"]) > 0
-        for name, rows in self._kept.items():
-            rows.append(np.asarray(outputs[name])[counts])
+        self._outputs.append(outputs)
 
     def _all(self) -> list[Array]:
         """label (N, C) bool, score (N, C) and loss (N,)."""
-        label, score, loss = map(np.concatenate, self._kept.values())
+        label, score, loss = joined(self._outputs, ("label", "score", "loss"))
         return [label.astype(bool), score, loss.astype(np.float64)]
 
     def metrics(self) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Images that may have several labels, or none."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -49,9 +49,6 @@ class Multilabel(Supervised):
         self.classes, self._smoothing = classes, label_smoothing
         self._loss = loss_of(loss, self.usual["loss"], ("binary", "focal"))
         self._weights = ClassWeights(class_weights, classes, _balanced)
-
-    def weigh(self, counts: Callable[[], np.ndarray], examples: int) -> None:
-        self._weights.weigh(counts, examples)
 
     def eval_step(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         """Rows, of which tasks/label_scores.py makes metrics; plain cross-entropy."""

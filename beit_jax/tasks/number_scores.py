@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from beit_jax.tasks.scorers import Report
+from beit_jax.tasks.scorers import Report, joined
 
 Array = np.ndarray
 
@@ -33,16 +33,19 @@ class NumberScorer:
 
     def __init__(self, targets: Sequence[str]):
         self._targets = targets
-        self._kept: dict[str, list[Array]] = {"wanted": [], "found": [], "loss": []}
+        self._outputs: list[Mapping[str, Array]] = []
 
     def add(self, outputs: Mapping[str, Array], index: Array | None = None) -> None:
-        counts = np.asarray(outputs["weight"]) > 0
-        for name, rows in self._kept.items():
-            rows.append(np.asarray(outputs[name], np.float64)[counts])
+        self._outputs.append(outputs)
+
+    def _all(self) -> list[Array]:
+        """wanted (N, T), found (N, T) and loss (N,), float64."""
+        rows = joined(self._outputs, ("wanted", "found", "loss"))
+        return [row.astype(np.float64) for row in rows]
 
     def metrics(self) -> dict[str, float]:
         """Of several targets the mean of each one's."""
-        wanted, found, loss = map(np.concatenate, self._kept.values())
+        wanted, found, loss = self._all()
         if not len(wanted):
             return dict.fromkeys(("loss", *SCORES), np.nan)
         each = scores(wanted, found)
@@ -51,7 +54,7 @@ class NumberScorer:
 
     def report(self) -> Report:
         """The scores of each target."""
-        wanted, found, _ = map(np.concatenate, self._kept.values())
+        wanted, found, _ = self._all()
         columns = (values.tolist() for values in scores(wanted, found).values())
         rows = zip(self._targets, *columns, strict=True)
         return Report({"per_target": [("target", *SCORES), *rows]}, {})

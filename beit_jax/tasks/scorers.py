@@ -1,6 +1,6 @@
 """What remembers the outputs of many batches: metrics, tables and charts of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -38,6 +38,21 @@ class Scorer(Protocol):
 
     def report(self) -> Report:
         """What else there is to see of all that was added."""
+
+
+def joined(outputs: Iterable[Mapping[str, Array]], names: Sequence[str]) -> list[Array]:
+    """The named rows of many batches as one each, without those that weigh nothing.
+
+    Args:
+      outputs: each with those names and weight (B,), 1 for an example and 0 for what
+        fills the batch; all have a leading axis of the batch.
+    """
+    outputs = list(outputs)
+    *rows, weight = (
+        np.concatenate([np.asarray(batch[name]) for batch in outputs])
+        for name in (*names, "weight")
+    )
+    return [row[weight > 0] for row in rows]
 
 
 class Means:

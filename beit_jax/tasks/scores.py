@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beit_jax.tasks.scorers import Report
+from beit_jax.tasks.scorers import Report, joined
 
 Array = np.ndarray
 
@@ -49,22 +49,11 @@ class Rows(NamedTuple):
 
 
 def gather(outputs: Iterable[Mapping[str, Array]]) -> Rows:
-    """The rows of many batches as one, without those that weigh nothing.
-
-    Args:
-      outputs: the fields of `Rows` by name, each with a leading axis of the batch, and
-        weight (B,), 1 for an example and 0 for what fills the batch.
-    """
-    outputs = list(outputs)
-    joined = {
-        name: np.concatenate([np.asarray(batch[name]) for batch in outputs])
-        for name in (*Rows._fields, "weight")
-    }
-    counts = joined.pop("weight") > 0
-    kept = {name: rows[counts] for name, rows in joined.items()}
-    for name in ("nll", "confidence"):
-        kept[name] = kept[name].astype(np.float64)
-    return Rows(**kept)
+    """The rows of many batches as one, see `scorers.joined`."""
+    rows = Rows(*joined(outputs, Rows._fields))
+    return rows._replace(
+        nll=rows.nll.astype(np.float64), confidence=rows.confidence.astype(np.float64)
+    )
 
 
 def scalars(rows: Rows, classes: int) -> dict[str, float]:

@@ -23,6 +23,7 @@ BALANCED = "balanced"
 class Supervised(encoders.EncoderTask):
     """An encoder with a head on whole images, and the augmentations of its step."""
 
+    _weights: "ClassWeights | None" = None  # of a loss that has any
     columns = {
         "attention": ("image", "seen by [CLS], last block: black 0, red, white most")
     }
@@ -64,6 +65,10 @@ class Supervised(encoders.EncoderTask):
         self._viewing = Viewing(tta, config.data, size)
         shown = jax.ShapeDtypeStruct((*self._viewing.shown, 3), jnp.uint8)
         self.eval_spec = {"image": shown, **known}
+
+    def weigh(self, counts: Callable[[], np.ndarray], examples: int) -> None:
+        if self._weights:
+            self._weights.weigh(counts, examples)
 
     def eval_data(self, data: ConfigDict) -> ConfigDict:
         return self._viewing.data(data)

@@ -22,6 +22,22 @@ def infer_names(labels: Sequence[int | str]) -> tuple[str, ...]:
     return tuple(sorted(number_of))
 
 
+def one_of(
+    label_key: str, own: tuple[str, ...], given: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The names that a label has itself, or those that a user gives it.
+
+    Raises:
+      ValueError: both, and they differ.
+    """
+    if own and given and own != given:
+        raise ValueError(
+            f"label {label_key!r} has its own {len(own)} class names; leave "
+            "class_names empty"
+        )
+    return own or given
+
+
 def _as_number(label: int | str) -> int | None:
     if isinstance(label, int):
         return label

@@ -60,8 +60,7 @@ class Folder(Source):
                 f"no images at {self._root}{below}; looked for {', '.join(SUFFIXES)}"
                 f"{left}"
             )
-        shared = _common_folder(names)
-        apart = [] if split else splits.splits_of(names, shared)
+        apart = [] if split else splits.splits_of(names)
         self.notes = choice.notes(self._root, names) + splits.notes(self._root, apart)
         labels, class_names = _classes(names, self._root, tuple(map(str, class_names)))
         subset = Subset(part, limit, labels_per_class, subset_seed)
@@ -70,7 +69,7 @@ class Folder(Source):
             (lambda mine: labels[mine]) if class_names else None,
             class_names,
         )
-        below = len(shared)  # the same data elsewhere is the same
+        below = len(splits.common_folder(names))  # the same data elsewhere is the same
         self._names = Names(names[i] for i in chosen.tolist())
         self._labels = labels[chosen]
         self.info = Info(
@@ -131,9 +130,3 @@ def _numbered(words: Iterable[str]) -> tuple[np.ndarray, list[str]]:
     known: dict[str, int] = {}
     codes = (known.setdefault(word, len(known)) for word in words)
     return np.fromiter(codes, np.int32), list(known)
-
-
-def _common_folder(names: list[str]) -> str:
-    """The start that all of the sorted `names` share, up to and with a slash."""
-    shared = os.path.commonprefix([names[0], names[-1]])
-    return shared[: shared.rfind("/") + 1]

@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from beit_jax.data.sources import classes
 from beit_jax.data.sources.subset import Subset
 from beit_jax.data.sources.table import Table
 from beit_jax.lookup import needed
@@ -45,17 +46,12 @@ class HuggingFace(Table):
                 there = ", ".join(rows.features)
                 raise ValueError(f"no feature {key!r} in {dataset}; it has {there}")
         own = _names(rows.features[label_key]) if label_key else ()
-        if own and class_names and own != tuple(class_names):
-            raise ValueError(
-                f"label {label_key!r} of {dataset} has its own {len(own)} class names; "
-                "leave class_names empty"
-            )
+        names = classes.one_of(label_key, own, tuple(map(str, class_names)))
         labels = list(rows[label_key]) if label_key else None
         self._images, self._key = _encoded(datasets, rows, image_key), image_key
         subset = Subset(part, limit, labels_per_class, subset_seed)
         told = [os.path.basename(dataset.rstrip("/")), split, str(len(rows))]
         name = f"{told[0]} {split}"
-        names = own or tuple(class_names)
         self._keep(name, told, labels, len(rows), names, subset)
 
     def _image(self, row: int) -> bytes | None:
@@ -77,7 +73,7 @@ def _open(datasets: Any, dataset: str, split: str) -> Any:
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(
             f"no data set {dataset!r} with split {split!r}: {error}"
-        ) from (error)
+        ) from error
 
 
 def _names(feature: Any) -> tuple[str, ...]:

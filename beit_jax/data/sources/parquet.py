@@ -1,18 +1,14 @@
 """Images in Parquet files, as bytes in a column; the extra "parquet"."""
 
-import glob
 import os
 from typing import Any
 
+from beit_jax.data.sources.archives import MEMORY_LIMIT  # one cannot seek here either
 from beit_jax.data.sources.base import DataError
 from beit_jax.data.sources.subset import Subset
-from beit_jax.data.sources.table import Table
+from beit_jax.data.sources.table import Table, files_at
 from beit_jax.lookup import needed
 from beit_jax.ranges import Count, SubsetSeed
-
-MEMORY_LIMIT = (
-    4 * 2**30
-)  # bytes, as of a .tar.gz: one cannot seek in a compressed column
 
 
 class Parquet(Table):
@@ -35,7 +31,7 @@ class Parquet(Table):
         """Reads the files.
 
         Args:
-          path: a file, a folder of .parquet files, or a pattern with *; sorted by name.
+          path: a file, a folder of .parquet files, or a pattern, see `files_at`.
           image_key: the column with images.
           label_key: that with class names or numbers, or lists of them; empty: none.
           class_names: in the order of the labels; empty: as they occur.
@@ -46,7 +42,7 @@ class Parquet(Table):
             bytes.
         """
         needed("pyarrow.parquet", "parquet")  # is said before what is wrong with files
-        files = _files(path)
+        files = files_at(path, ".parquet")
         whole = _read(files, list(filter(None, (image_key, label_key))))
         self._images = whole[image_key]
         labels = whole[label_key].to_pylist() if label_key else None
@@ -88,13 +84,3 @@ def _columns(file: str, keys: list[str]) -> Any:
         return opened.read(columns=keys)
     except (OSError, needed("pyarrow", "parquet").ArrowInvalid) as error:
         raise DataError(f"{file} cannot be read: {error}") from error
-
-
-def _files(path: str) -> list[str]:
-    place = os.path.expanduser(path)
-    if os.path.isdir(place):
-        place = os.path.join(glob.escape(place), "*.parquet")
-    files = sorted(glob.glob(place)) if not os.path.isfile(place) else [place]
-    if not files:
-        raise ValueError(f"no .parquet file, nor a folder of them, at path={path!r}")
-    return files

@@ -1,5 +1,6 @@
 """Folders that are splits of a data set, told by their names."""
 
+import os
 from collections.abc import Iterable, Sequence
 
 # What training is called, and what is held out: the first is taken where several are.
@@ -7,13 +8,18 @@ TRAINS = ("train", "training")
 TESTS = ("test", "testing", "val", "valid", "validation")
 
 
-def splits_of(names: Sequence[str], shared: str = "") -> list[str]:
+def common_folder(names: Sequence[str]) -> str:
+    """The start that all of the sorted `names` share, up to and with a slash."""
+    shared = os.path.commonprefix([names[0], names[-1]])
+    return shared[: shared.rfind("/") + 1]
+
+
+def splits_of(names: Sequence[str]) -> list[str]:
     """Folders of the first level if all are splits and there are two or more; sorted.
 
-    Args:
-      names: of files.
-      shared: a start of all names that is left out, up to and with a slash.
+    `names` are those of files, sorted; the first level is below what all share.
     """
+    shared = common_folder(names)
     below = (name[len(shared) :].partition("/") for name in names)
     first = {folder if slash else "" for folder, slash, _ in below}
     known = len(first) > 1 and {name.lower() for name in first} <= {*TRAINS, *TESTS}

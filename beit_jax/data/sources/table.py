@@ -1,5 +1,8 @@
 """Images and labels in the columns of a table, read by index."""
 
+import glob
+import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,6 +70,43 @@ class Table(Source):
     def label_counts(self) -> np.ndarray:
         given = [label for row in self._rows for label in self._labels[row]]
         return np.bincount(given, minlength=len(self.info.class_names))
+
+
+def files_at(path: str, suffix: str) -> list[str]:
+    """A file; those of a folder with a suffix; or of "x-{000..009}.tar" or "x-*.tar".
+
+    In the order of their names.
+
+    Raises:
+      ValueError: there are none, or one that is counted is missing.
+    """
+    place = os.path.expanduser(path)
+    if os.path.isfile(place):  # whatever its name has in it
+        return [place]
+    patterns = _counted(place)
+    if os.path.isdir(place):
+        patterns = [os.path.join(glob.escape(place), f"*{suffix}")]
+    found = [sorted(glob.glob(one)) or [one] for one in patterns]
+    files = [file for one in found for file in one]
+    if missing := [file for file in files if not os.path.isfile(file)]:
+        raise ValueError(
+            f"no shard {missing[0]!r}: no {suffix} file, nor a folder of them, at "
+            f"path={path!r}"
+        )
+    return files
+
+
+def _counted(path: str) -> list[str]:
+    """ "a-{08..11}.tar" -> four names."""
+    match = re.search(r"\{(\d+)\.\.(\d+)\}", path)
+    if not match:
+        return [path]
+    first, last = match.groups()
+    return [
+        path[: match.start()] + str(number).zfill(len(first)) + rest
+        for number in range(int(first), int(last) + 1)
+        for rest in _counted(path[match.end() :])
+    ]
 
 
 def _flat(numbers: Sequence[list[int]], rows: np.ndarray) -> np.ndarray:

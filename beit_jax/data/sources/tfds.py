@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from beit_jax.data.sources import records
+from beit_jax.data.sources import classes, records
 from beit_jax.data.sources.base import BadExample, Info, Record, Source, digest
 from beit_jax.data.sources.subset import Subset
 from beit_jax.ranges import Count, SubsetSeed
@@ -178,12 +178,7 @@ def _class_names(
     known = tuple(getattr(features[label_key], "names", ())) if label_key else ()
     if label_key and not (known or given):
         raise ValueError(f"label {label_key!r} has no class names; set class_names")
-    if known and given and known != given:
-        raise ValueError(
-            f"label {label_key!r} has its own {len(known)} class names; leave "
-            "class_names empty"
-        )
-    return known or given
+    return classes.one_of(label_key, known, given)
 
 
 def _pieces(builder: Any, dataset: str, split: str) -> Sequence[Any]:

@@ -1,11 +1,9 @@
 """Shards of WebDataset: .tar files with KEY.jpg beside KEY.cls or KEY.json."""
 
-import glob
 import json
 import os
 import pathlib
 import posixpath
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +11,7 @@ from beit_jax.data.sources import archives
 from beit_jax.data.sources.base import DataError
 from beit_jax.data.sources.subset import Subset
 from beit_jax.data.sources.suffixes import SUFFIXES
-from beit_jax.data.sources.table import Table
+from beit_jax.data.sources.table import Table, files_at
 from beit_jax.ranges import Count, SubsetSeed
 
 LABEL = ".cls"
@@ -46,7 +44,7 @@ class WebDataset(Table):
         Raises:
           ValueError: no shards, no images, or labels for some of them only.
         """
-        shards = [pathlib.Path(file) for file in _shards(path)]
+        shards = [pathlib.Path(file) for file in files_at(path, ".tar")]
         self._shards = [archives.Tar(shard, _wanted) for shard in shards]
         self._places = [*self._examples()]
         if not self._places:
@@ -103,28 +101,3 @@ def _split(name: str) -> tuple[str, str]:
 
 def _wanted(name: str) -> bool:
     return _split(name)[1] in (*SUFFIXES, LABEL, ".json")
-
-
-def _shards(path: str) -> list[str]:
-    place = os.path.expanduser(path)
-    if os.path.isdir(place):
-        place = os.path.join(glob.escape(place), "*.tar")
-    found = [sorted(glob.glob(one)) or [one] for one in _braces(place)]
-    files = [file for one in found for file in one]
-    for file in files:
-        if not os.path.isfile(file):
-            raise ValueError(f"no shard {file!r} (path={path!r})")
-    return files
-
-
-def _braces(path: str) -> list[str]:
-    """ "a-{08..11}.tar" -> four names."""
-    match = re.search(r"\{(\d+)\.\.(\d+)\}", path)
-    if not match:
-        return [path]
-    first, last = match.groups()
-    return [
-        path[: match.start()] + str(number).zfill(len(first)) + rest
-        for number in range(int(first), int(last) + 1)
-        for rest in _braces(path[match.end() :])
-    ]
