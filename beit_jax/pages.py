@@ -15,15 +15,19 @@ _SETTING = "GLIBC_TUNABLES"
 _WHOLE_SYSTEM = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
-def ask() -> None:
+def ask(program: str = "beit") -> None:
     """Starts this process anew, as the same one, with large pages for its arrays.
 
     glibc reads its settings when a process starts. Call it before long imports. Nothing
     happens where GLIBC_TUNABLES is set, if only to nothing; in a process that was not
     started as one of our commands, but runs one inside; where the C library is another;
     or where the system gives large pages always or never.
+
+    Args:
+      program: the file that Python may have been started with, besides our modules.
     """
-    if _SETTING in os.environ or not any(map(_is_ours, sys.orig_argv)):
+    ours = any(_names(word, program) for word in sys.orig_argv)
+    if _SETTING in os.environ or not ours:
         return
     if platform.libc_ver()[0] != "glibc":
         return
@@ -36,9 +40,9 @@ def ask() -> None:
         os.execv(sys.executable, sys.orig_argv)
 
 
-def _is_ours(word: str) -> bool:
+def _names(word: str, program: str) -> bool:
     """`python -m beit_jax.train` has such a word, and so has `beit train`."""
-    return word.split(".")[0] == "beit_jax" or pathlib.PurePath(word).name == "beit"
+    return word.split(".")[0] == "beit_jax" or pathlib.PurePath(word).name == program
 
 
 def notes() -> list[str]:

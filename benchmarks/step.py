@@ -185,5 +185,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    pages.ask()  # as `beit train` does
+    pages.ask("step.py")  # as `beit train` does
     main()
