@@ -14,7 +14,7 @@ IMAGES = {"name": "camvid", "path": "data/camvid"}
 
 def get_config(arg: str = ""):
     config = c.new(
-        steps=1600,
+        steps=2400,
         task={
             "name": "pretrain",
             "target": {"name": "tokens", "checkpoint": "runs/camvid/tokenizer"},
@@ -22,9 +22,9 @@ def get_config(arg: str = ""):
         model={
             "image_size": (192, 256),
             "patch_size": 16,
-            "dim": 192,
-            "depth": 6,
-            "heads": 6,
+            "dim": 128,
+            "depth": 4,
+            "heads": 4,
             "rel_pos_bias": "shared",
         },
         data={
