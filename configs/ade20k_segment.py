@@ -4,8 +4,8 @@ python -m beit_jax.train --config configs/ade20k_segment.py --workdir runs/ade20
 python -m beit_jax.train --config configs/ade20k_segment.py:large,640 --workdir RUN
 Names go behind the file's. Without any: BEiT-B at 512 px after beit_intermediate.py.
 `640`: at 640 px. `pretrained`: after beit_pretrain.py alone. `views`: measured at six
-scales, mirrored too. `v2`, `v2_in22k`: of BEiT v2, after its pre-training on ImageNet-1k
-or its intermediate fine-tuning on ImageNet-22k; name its checkpoint by init_from.
+scales, mirrored too. `v2`, `v2_in22k`: of BEiT v2 after pre-training on ImageNet-1k
+or intermediate fine-tuning on ImageNet-22k; name the checkpoint by init_from.
 data/ADEChallengeData2016 has images/ and annotations/ with training/ and validation/.
 Source: semantic_segmentation/configs of the official code (UPerNet, 160,000 steps of
 16 images); its poly schedule counts the warm-up, ours begins after it.

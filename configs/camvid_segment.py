@@ -1,6 +1,7 @@
 """Segmentation of CamVid's street scenes, fine-tuned from camvid_pretrain.
 
-python -m beit_jax.train --config configs/camvid_segment.py --workdir runs/camvid/segment
+python -m beit_jax.train --config configs/camvid_segment.py \
+    --workdir runs/camvid/segment
 From scratch: --config.init_from= ; another head: `…_segment.py:setr_pup`.
 data/camvid has images/, masks/ and the lists train.txt, val.txt, test.txt.
 Source: BEiT's UPerNet (four taps, auxiliary head, layer decay), narrow, on frames at

@@ -1,6 +1,7 @@
 """Semantic segmentation of Cityscapes at 768 px: SETR or UPerNet on BEiT-B.
 
-python -m beit_jax.train --config configs/cityscapes_segment.py --workdir runs/cityscapes
+python -m beit_jax.train --config configs/cityscapes_segment.py \
+    --workdir runs/cityscapes
 Names go behind the file's: `naive`, `mla` for SETR's other heads, `upernet`.
 data/cityscapes has leftImg8bit/ and gtFine/ with train/ and val/.
 Source: SETR (arXiv:2012.15840) for crops of 768 px, windows 512 px apart, heads and
