@@ -113,21 +113,6 @@ def _labels_2d(record: Record, wanted: Wanted) -> Arrays:
     return {"labels_2d": frame.labels(labels).astype(np.int32)}
 
 
-def _label_map(record: Record, wanted: Wanted) -> Arrays:
-    """As it is stored, where an image at its own size lies."""
-    room = wanted.shapes["label_map"]
-    frame = wanted.frame(room)
-    if frame.resized != frame.whole:
-        raise BadExample(
-            "it is {}x{}, its labels are measured in a room of {}x{}: set ".format(
-                *frame.whole, *room
-            )
-            + "task.inference.room"
-        )
-    labels = decode.to_labels(record.label_map, frame.whole[::-1])
-    return {"label_map": frame.labels(labels)}
-
-
 def _boxes(record: Record, wanted: Wanted) -> Arrays:
     boxes, visible = _visible(record, wanted)
     places, count = wanted.shapes["boxes"][0], int(visible.sum())
@@ -188,12 +173,6 @@ ANNOTATIONS = {
         ("label_map",),
         "label map, and the task needs one",
         _labels_2d,
-    ),
-    "label_map": Annotation(
-        {"label_map": np.uint8},
-        ("label_map",),
-        "label map, and the task needs one",
-        _label_map,
     ),
     "frame": Annotation({"frame": np.int32}, (), "", _frame, follows=False),
     "boxes": Annotation(

@@ -226,17 +226,6 @@ class Whole:
         return Frame(whole, resized, _centred(resized, size), size)
 
 
-class Native:
-    """The image at its own size at the top left; only one that is larger shrinks."""
-
-    numbers = 0
-
-    def __call__(self, u: np.ndarray, whole: Size, size: Size) -> Frame:
-        zoom = min(1.0, *(s / w for s, w in zip(size, whole, strict=True)))
-        resized = tuple(max(1, int(side * zoom + 1e-6)) for side in whole)
-        return Frame(whole, resized, Box(0, 0, *size), size)
-
-
 FRAMES: dict[str, type[Framing]] = {
     "random_resized": RandomResized,
     "square": Square,
@@ -245,7 +234,6 @@ FRAMES: dict[str, type[Framing]] = {
     "centre": Centre,
     "fit": Fit,
     "whole": Whole,
-    "native": Native,
 }
 
 
