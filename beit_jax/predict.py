@@ -6,6 +6,8 @@ as it looks. Into the folder --out goes, for each --what:
 
   labels          labels.csv and labels.jsonl: the likeliest classes of each image
   numbers         numbers.csv and numbers.jsonl: what a regression tells of each image
+  segments        segments/, a PNG of labels for each image, overlays/ with a legend,
+                  and areas.csv
   tokens          tokens.npz: a grid of visual tokens for each image; of a pre-trained
                   encoder those it predicts, beside the mask and the tokenizer's
   features        features.npz: [CLS] and the mean patch after every block
@@ -129,9 +131,8 @@ def _stream(
 def _one_by_one(find, stream: pipeline.EvalStream, mesh: Mesh) -> Iterator[Prediction]:
     source = stream.plan.source
     for batch in stream.batches():
-        frames = {"frame": batch.pop("frame")}  # which stay on the host
         with jax.set_mesh(mesh):
-            found = find(batch) | frames
+            found = find(batch) | {"frame": batch["frame"]}
         for row, index in enumerate(batch["index"].tolist()):
             if index < 0:  # it only fills the last batch
                 continue

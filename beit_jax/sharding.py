@@ -97,6 +97,12 @@ def shardings_of(boxed: Tree, mesh: Mesh) -> Tree:
     return shardings
 
 
+def ways() -> int:
+    """Parts that the mesh at hand splits a batch into; 1 where there is none."""
+    sizes = jax.sharding.get_abstract_mesh().shape
+    return sizes.get("data", 1) * sizes.get("fsdp", 1)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 

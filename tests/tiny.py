@@ -53,6 +53,16 @@ TASKS = {
         "task": {"name": "regress", "targets": TARGETS, "std": (2.0, 1.0)},
         "model": ENCODER | {"rel_pos_bias": "per_block"},
     },
+    "segment": {
+        "task": {
+            "name": "segment",
+            "classes": 4,
+            "head": {"name": "upernet", "channels": 8, "auxiliary": 4},
+            "taps": (0, 0, 1, 1),
+            "inference": {"room": (32, 32)},
+        },
+        "model": ENCODER | {"rel_pos_bias": "per_block"},
+    },
     "probe": {
         "task": {
             "name": "probe",

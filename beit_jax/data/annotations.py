@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beit_jax.data.frame import Frame
+from beit_jax.data.frame import IGNORED_LABEL, Frame
 from beit_jax.data.ops import decode, geometry
 from beit_jax.data.ops.geometry import Size
 from beit_jax.data.sources import BadExample, Record
@@ -113,6 +113,21 @@ def _labels_2d(record: Record, wanted: Wanted) -> Arrays:
     return {"labels_2d": frame.labels(labels).astype(np.int32)}
 
 
+def _label_map(record: Record, wanted: Wanted) -> Arrays:
+    """The map as large as it is, at the top left of its room."""
+    room = wanted.shapes["label_map"]
+    height, width = wanted.frame(wanted.size).whole
+    labels = decode.to_labels(record.label_map, (width, height))
+    if height > room[0] or width > room[1]:
+        raise BadExample(
+            f"its label map is {height}x{width} (height x width), and there is room "
+            f"for {room[0]}x{room[1]}; raise task.inference.room"
+        )
+    made = np.full(room, IGNORED_LABEL, np.uint8)
+    made[:height, :width] = labels
+    return {"label_map": made}
+
+
 def _boxes(record: Record, wanted: Wanted) -> Arrays:
     boxes, visible = _visible(record, wanted)
     places, count = wanted.shapes["boxes"][0], int(visible.sum())
@@ -173,6 +188,12 @@ ANNOTATIONS = {
         ("label_map",),
         "label map, and the task needs one",
         _labels_2d,
+    ),
+    "label_map": Annotation(
+        {"label_map": np.uint8},
+        ("label_map",),
+        "label map, and the task needs one",
+        _label_map,
     ),
     "frame": Annotation({"frame": np.int32}, (), "", _frame, follows=False),
     "boxes": Annotation(

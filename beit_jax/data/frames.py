@@ -226,6 +226,21 @@ class Whole:
         return Frame(whole, resized, _centred(resized, size), size)
 
 
+class Native:
+    """The image as large as it is, at the top left of the view, and black beyond.
+
+    One that does not fit into the view is shrunk until it does, as by `Fit`; its frame
+    tells.
+    """
+
+    numbers = 0
+
+    def __call__(self, u: np.ndarray, whole: Size, size: Size) -> Frame:
+        if whole[0] > size[0] or whole[1] > size[1]:
+            return Fit(align="top_left")(u, whole, size)
+        return Frame(whole, whole, Box(0, 0, *size), size)
+
+
 FRAMES: dict[str, type[Framing]] = {
     "random_resized": RandomResized,
     "square": Square,
@@ -234,6 +249,7 @@ FRAMES: dict[str, type[Framing]] = {
     "centre": Centre,
     "fit": Fit,
     "whole": Whole,
+    "native": Native,
 }
 
 

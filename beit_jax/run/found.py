@@ -67,7 +67,11 @@ def save_arrays(path: pathlib.Path, rows: Iterable[tuple[str, dict]]) -> None:
 def save_picture(
     picture: np.ndarray, folder: pathlib.Path, number: int, name: str
 ) -> None:
+    one_picture(picture[None]).save(place(folder, number, name))
+
+
+def place(folder: pathlib.Path, number: int, name: str) -> pathlib.Path:
+    """Where a picture of an image goes; makes the folder."""
     folder.mkdir(exist_ok=True)
     stem = os.fsdecode(os.fsencode(pathlib.PurePath(name).stem)[:_STEM_BYTES])
-    file = f"{number:06d}_{stem}.png"
-    one_picture(picture[None]).save(folder / file)
+    return folder / f"{number:06d}_{stem}.png"

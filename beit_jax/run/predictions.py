@@ -26,6 +26,7 @@ from ml_collections import ConfigDict
 from beit_jax import lookup, sharding
 from beit_jax.charts import attention
 from beit_jax.run import card as card_lib
+from beit_jax.run import segments
 from beit_jax.run.evaluator import compiled
 from beit_jax.run.found import Prediction, save_arrays, save_picture
 from beit_jax.run.opened import Opened
@@ -175,6 +176,31 @@ class Numbers(OfTask):
                 lines.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
+class Segments(OfTask):
+    """segments (*room) uint16, the class of each pixel, class_names (C,); the map of
+    the image itself is `frame.back(segments)`."""
+
+    files = segments.FILES
+
+    def __init__(self, opened: Opened, asked: Asked):
+        super().__init__(opened, asked)
+        classes = opened.task.classes
+        self._names = card_lib.class_names(opened.saved, classes, asked.class_names)
+
+    def on_mesh(self, mesh: Mesh) -> Find:
+        find, names = super().on_mesh(mesh), np.array(self._names)
+
+        def named(batch: Batch) -> dict[str, np.ndarray]:
+            found = find(batch)
+            return found | {"class_names": np.tile(names, (len(batch["frame"]), 1))}
+
+        return named
+
+    @staticmethod
+    def write(found: Iterable[Prediction], out: pathlib.Path, asked: Asked) -> None:
+        segments.write(found, out)
+
+
 class Tokens(OfTask):
     """Grids (h, w) of tokens and what belongs to them; see `Task.predict`."""
 
@@ -245,6 +271,7 @@ class Attention(OfEncoder):
 PREDICTIONS = {
     "labels": Labels,
     "numbers": Numbers,
+    "segments": Segments,
     "tokens": Tokens,
     "features": Features,
     "attention": Attention,

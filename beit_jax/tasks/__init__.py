@@ -13,6 +13,7 @@ from beit_jax.tasks import (
     pretrain,
     probe,
     regress,
+    segment,
     tokenizer,
 )
 from beit_jax.tasks.losses import LOSSES
@@ -24,6 +25,7 @@ TASKS = {
     "pretrain": pretrain.Pretrain,
     "probe": probe.Probe,
     "regress": regress.Regress,
+    "segment": segment.Segment,
     "tokenizer": tokenizer.Tokenizer,
 }
 

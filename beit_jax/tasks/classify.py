@@ -13,6 +13,7 @@ from beit_jax.tasks import on_device, scores
 from beit_jax.tasks.base import Array, Batch, Context, Sums, Tree
 from beit_jax.tasks.supervised import ClassWeights, Supervised, loss_of
 from beit_jax.tasks.supervised import under_heat as under_heat
+from beit_jax.tasks.viewing import mean_of_logs
 
 
 class Classify(Supervised):
@@ -86,7 +87,7 @@ class Classify(Supervised):
     def _log_probability(self, params: Tree, batch: Batch, ctx: Context) -> Array:
         """(B, C) float32, of the views' mean probability"""
         logits = self._plain(params, batch, ctx)
-        return self._viewing.mean([jax.nn.log_softmax(each) for each in logits])
+        return mean_of_logs([jax.nn.log_softmax(each) for each in logits])
 
     def _sums(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Sums, Tree]:
         wanted = on_device.soft_targets(batch["label"], self.classes, self._smoothing)

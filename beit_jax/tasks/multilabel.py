@@ -12,6 +12,7 @@ from beit_jax.ranges import Length, Part, Weight
 from beit_jax.tasks import label_scores
 from beit_jax.tasks.base import Array, Batch, Context, Sums, Tree
 from beit_jax.tasks.supervised import ClassWeights, Supervised, loss_of
+from beit_jax.tasks.viewing import mean_of_logs
 
 
 class Multilabel(Supervised):
@@ -53,8 +54,8 @@ class Multilabel(Supervised):
     def eval_step(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         """Rows, of which tasks/label_scores.py makes metrics; plain cross-entropy."""
         logits = self._plain(params, batch, ctx)
-        yes = self._viewing.mean([jax.nn.log_sigmoid(each) for each in logits])
-        no = self._viewing.mean([jax.nn.log_sigmoid(-each) for each in logits])
+        yes = mean_of_logs([jax.nn.log_sigmoid(each) for each in logits])
+        no = mean_of_logs([jax.nn.log_sigmoid(-each) for each in logits])
         has = batch["labels"] > 0
         return {
             "label": has,
@@ -68,7 +69,7 @@ class Multilabel(Supervised):
     ) -> dict[str, Array]:
         """Of each class by itself: they do not add up to 1."""
         logs = map(jax.nn.log_sigmoid, self._plain(params, batch, ctx))
-        return {"log_probability": self._viewing.mean([*logs])}
+        return {"log_probability": mean_of_logs([*logs])}
 
     def _sums(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Sums, Tree]:
         smoothing = self._smoothing

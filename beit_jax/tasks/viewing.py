@@ -81,11 +81,12 @@ class Viewing:
         wide.eval_frame.crop_pct = 1.0
         return wide
 
-    def mean(self, logs: list[Array]) -> Array:
-        """The logarithm of the mean of probabilities, given by theirs."""
-        if len(logs) == 1:
-            return logs[0]
-        return jax.nn.logsumexp(jnp.stack(logs), axis=0) - jnp.log(len(logs))
+
+def mean_of_logs(logs: list[Array]) -> Array:
+    """The logarithm of the mean of probabilities, given by theirs."""
+    if len(logs) == 1:
+        return logs[0]
+    return jax.nn.logsumexp(jnp.stack(logs), axis=0) - jnp.log(len(logs))
 
 
 def _share(name: str, frame: ConfigDict) -> float:

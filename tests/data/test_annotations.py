@@ -10,6 +10,7 @@ from beit_jax.data import augmentations, pipeline, sources
 from beit_jax.data.annotations import ANNOTATIONS, Annotation, stored_fields
 from beit_jax.data.augmentations import AUGMENTATIONS, Augmentation
 from beit_jax.data.batches import dtypes, train_only
+from beit_jax.data.frame import Frame
 from beit_jax.data.frames import FRAMES
 from beit_jax.data.settings import Augment
 from beit_jax.data.sources import BadExample, Record
@@ -169,3 +170,27 @@ def test_a_kept_evaluation_is_told_apart_by_all_that_is_stored(field):
     before = OBJECTS._replace(label_map=LEFT)
     after = before._replace(**{field: 1 - getattr(before, field)})
     assert pipeline.crc32_of(before) != pipeline.crc32_of(after)
+
+
+def whole_map(record, room):
+    spec = spec_of(image=(*room, 3), label_map=room, frame=(11,))
+    views = Views(Augment(), spec, FRAMES["native"](), training=False)
+    return views.make(record, views.open(record), views.middle)
+
+
+def test_an_image_and_its_label_map_are_evaluated_as_large_as_they_are():
+    pixels = np.random.RandomState(0).randint(0, 256, (40, 60, 3)).astype(np.uint8)
+    made = whole_map(Record(pixels, label_map=pixels[..., 0]), (48, 64))
+    np.testing.assert_array_equal(made["image"][:40, :60], pixels)
+    np.testing.assert_array_equal(made["label_map"][:40, :60], pixels[..., 0])
+    assert made["label_map"].dtype == np.uint8
+    for name, beyond in (("image", 0), ("label_map", 255)):
+        assert (made[name][40:] == beyond).all()
+        assert (made[name][:, 60:] == beyond).all()
+    assert Frame.of_numbers(made["frame"]).whole == (40, 60)
+
+
+def test_a_label_map_that_its_room_cannot_hold_is_refused():
+    record = Record(np.zeros((40, 60, 3), np.uint8), label_map=np.zeros((40, 60)))
+    with pytest.raises(BadExample, match="is 40x60 .* for 48x56; raise task.inference"):
+        whole_map(record, (48, 56))

@@ -63,6 +63,17 @@ def test_an_image_that_is_nearly_a_line_still_fits():
     assert frame.image(Image.new("RGB", (1, 300)), FILTERS["bilinear"]).size == (32, 32)
 
 
+@pytest.mark.parametrize("shape", [(40, 60), (60, 50), (24, 97), (300, 1)])
+def test_native_shrinks_only_what_does_not_fit(shape):
+    frame = FRAMES["native"]()(None, shape, (40, 60))
+    if shape[0] > 40 or shape[1] > 60:
+        assert frame.resized == Fit()(None, shape, (40, 60)).resized
+    else:
+        assert frame.resized == shape
+    assert frame.whole == shape and frame.cut == (0, 0, 40, 60)
+    assert frame.image(noise(*shape), FILTERS["bilinear"]).size == (60, 40)
+
+
 def test_random_resized_and_square_take_their_laws_boxes():
     u = np.random.RandomState(0).rand(40)
     frame = RandomResized(min_scale=0.3)(u, (90, 120), (32, 32))

@@ -36,16 +36,24 @@ def config(task: str, target: str = "", **changes) -> ConfigDict:
 
 
 def batch(task, size: int = 4, seed: int = 0) -> dict[str, np.ndarray]:
-    """Random examples of what the task asks for, with 1, 2, ... masked patches."""
+    """Random examples of what the task asks for, with 1, 2, ... masked patches.
+
+    They serve training and evaluation, which want images of one size here.
+    """
     rng = np.random.default_rng(seed)
     made = {"weight": np.ones(size, np.float32)}
-    for name, spec in task.train_spec.items():
+    for name, spec in (task.eval_spec | task.train_spec).items():
         shape = (size, *spec.shape)
         if name == "mask":
             rows = np.arange(np.prod(spec.shape)) <= np.arange(size)[:, None] % 6
             made[name] = rng.permuted(rows, axis=1).reshape(shape)
         elif name == "label":
             made[name] = rng.integers(0, task.classes, shape, np.int32)
+        elif name in ("labels_2d", "label_map"):
+            labels = rng.integers(0, task.classes + 1, shape)
+            made[name] = np.where(labels < task.classes, labels, 255).astype(spec.dtype)
+        elif name == "frame":
+            made[name] = _frames(rng, size, *task.eval_spec["image"].shape[:2])
         elif name == "labels":
             made[name] = rng.integers(0, 2, shape).astype(np.float32)
         elif name == "numbers":
@@ -53,6 +61,13 @@ def batch(task, size: int = 4, seed: int = 0) -> dict[str, np.ndarray]:
         else:
             made[name] = rng.integers(0, 256, shape, np.uint8)
     return made
+
+
+def _frames(rng, count: int, height: int, width: int) -> np.ndarray:
+    """(count, 11) of images of many sizes at the top left of a room."""
+    own = rng.integers((height // 2, width // 2), (height + 1, width + 1), (count, 2))
+    room = np.tile([0, 0, height, width, height, width, 0], (count, 1))
+    return np.concatenate([own, own, room], axis=1).astype(np.int32)
 
 
 def metrics(task, *outputs) -> dict[str, float]:

@@ -12,7 +12,8 @@ class Synthetic(Source):
     """Coloured gratings: the class sets stripe direction and colour.
 
     Phase, stripe width and brightness differ from image to image. Example i is
-    computed from (seed, i) when it is read, and its class is i % num_classes.
+    computed from (seed, i) when it is read, and its class is i % num_classes. Its label
+    map has that in the bright half of each stripe and 0 in the dark one.
     """
 
     def __init__(
@@ -53,8 +54,9 @@ class Synthetic(Source):
         wave = np.cos(2 * np.pi * ((2 + 2 * width) * along + phase))
         colour = 0.5 + 0.5 * np.cos(2 * np.pi * (turn + np.arange(3) / 3))
         brightest = 255 * (0.6 + 0.4 * light) * colour.astype(np.float32)
-        image = (0.6 + 0.4 * wave)[..., None] * brightest
-        return Record(np.rint(image).astype(np.uint8), label, more=self._told(drawn))
+        image = np.rint((0.6 + 0.4 * wave)[..., None] * brightest).astype(np.uint8)
+        stripes = np.where(wave > 0, label, 0)
+        return Record(image, label, stripes, more=self._told(drawn))
 
     def _told(self, drawn: list[float]) -> dict[str, np.ndarray]:
         if not self.targets:

@@ -1,0 +1,58 @@
+"""Segmentation of CamVid's street scenes, fine-tuned from camvid_pretrain.
+
+python -m beit_jax.train --config configs/camvid_segment.py \
+    --workdir runs/camvid/segment
+From scratch: --config.init_from= ; another head: `…_segment.py:setr_pup`.
+data/camvid has images/, masks/ and the lists train.txt, val.txt, test.txt.
+Source: BEiT's UPerNet (four taps, auxiliary head, layer decay), narrow, on frames at
+192x256 px, measured on labels of 360x480.
+Result: TODO
+"""
+
+from beit_jax import config as c
+
+CAMVID = {"name": "camvid", "path": "data/camvid"}
+VARIANTS = {"setr_pup": {"task__head": {"name": "setr_pup", "channels": 64}}}
+
+
+def get_config(arg: str = ""):
+    config = c.new(
+        steps=800,
+        init_from="runs/camvid/pretrain",
+        task={
+            "name": "segment",
+            "classes": 11,
+            "head": {"name": "upernet", "channels": 64, "auxiliary": 32},
+            "taps": (0, 1, 2, 3),
+            "losses": {"cross_entropy": {"average": "valid"}},
+            "inference": {"mode": "whole", "room": (360, 480)},
+        },
+        model={
+            "image_size": (192, 256),
+            "patch_size": 16,
+            "dim": 128,
+            "depth": 4,
+            "heads": 4,
+            "rel_pos_bias": "per_block",
+            "init_as": "pretrain",  # so that from scratch differs in nothing else
+            "drop_path": 0.1,
+        },
+        data={
+            "batch_size": 16,
+            "source": CAMVID | {"split": "train"},
+            "eval_source": CAMVID | {"split": "test"},
+            "frame": {
+                "name": "scaled",
+                "min_scale": 0.75,
+                "max_scale": 2.0,
+                "cat_max_ratio": 0.75,
+            },
+            "augment": {"interpolation": "bilinear", "photometric": True},
+            "decoded_cache_gib": 1.0,
+        },
+        optim={"lr": 1e-3, "min_lr": 1e-6, "warmup_steps": 80, "layer_decay": 0.8},
+        log={"every_steps": 50},
+    )
+    if c.choose(config, arg, VARIANTS):
+        config = c.tiny_segment(config)
+    return config
