@@ -22,6 +22,7 @@ from beit_jax.tasks.base import Array, Tree
 # What stands for an image: [CLS], the mean of the patches, or one after the other.
 FEATURES = ("cls", "mean", "concat")
 OUTPUTS = ("features", "attention")  # what an encoder alone tells of images
+DROPOUT = 0x64726F70  # folded into a step's key for the dropout of heads
 
 
 def build(
@@ -176,5 +177,8 @@ class EncoderTask(base.Defaults):
     ) -> tuple[Array, Tree]:
         """What the network makes of images, and its other collections after that."""
         variables = {"params": params, **ctx.model_state}
-        rngs = {"drop_path": ctx.rng} if train else None
+        rngs = None
+        if train:
+            dropout = jax.random.fold_in(ctx.rng, DROPOUT)
+            rngs = {"drop_path": ctx.rng, "dropout": dropout}
         return network.apply(self.network, variables, *args, rngs=rngs)

@@ -13,12 +13,27 @@ from beit_jax.heads import HEADS
 from beit_jax.models.features import Features, Stage
 
 # The smallest settings of every head; a new one needs a line here.
-SETTINGS = {"linear": {"classes": 5}, "tokens": {"outputs": 5}}
+SMALL = {"classes": 5, "channels": 8}
+SETTINGS = {
+    "linear": {"classes": 5},
+    "tokens": {"outputs": 5},
+    "linear_maps": {"classes": 5},
+    "upernet": SMALL | {"auxiliary": 4},
+    "setr_pup": SMALL,
+    "setr_naive": SMALL,
+    "setr_mla": SMALL | {"mla_channels": 4},
+    "deconvolution": SMALL,
+}
 
 
 def of(tokens) -> Features:
     """Features of a backbone that gave these tokens (B, 1+4, D), [CLS] first."""
     return Features(Stage(tokens[:, 1:], tokens[:, 0], (2, 2)))
+
+
+def logits_of(made):
+    """What a head made, which may be maps of logits."""
+    return getattr(made, "logits", made)
 
 
 def run(name: str, dtype=jnp.float32, **settings):
@@ -28,9 +43,12 @@ def run(name: str, dtype=jnp.float32, **settings):
     rng = np.random.default_rng(0)
     tokens = rng.standard_normal((2, 5, 8), np.float32)
     init = functools.partial(head.init, jax.random.key(0))
-    shapes = meta.unbox(jax.eval_shape(init, of(tokens))["params"])
-    params = jax.tree.map(lambda x: rng.standard_normal(x.shape, x.dtype), shapes)
-    return params, tokens, jax.jit(head.apply)({"params": params}, of(tokens))
+    shapes = meta.unbox(jax.eval_shape(init, of(tokens)))
+    params = shapes.pop("params")
+    params = jax.tree.map(lambda x: rng.standard_normal(x.shape, x.dtype), params)
+    rest = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes)
+    made = jax.jit(head.apply)({"params": params, **rest}, of(tokens))
+    return params, tokens, logits_of(made)
 
 
 @pytest.mark.parametrize("name", HEADS)
