@@ -10,7 +10,9 @@ from beit_jax.data.sources import (
     huggingface,
     listing,
     mixture,
+    pairs,
     parquet,
+    published,
     synthetic,
     tfds,
     webdataset,
@@ -36,14 +38,19 @@ __all__ = [
 ]
 
 SOURCES = {
+    "ade20k": published.Ade20k,
+    "camvid": published.Camvid,
+    "cityscapes": published.Cityscapes,
     "digits": digits.Digits,
     "folder": folder.Folder,
     "huggingface": huggingface.HuggingFace,
     "list": listing.Listing,
     "mixture": mixture.Mixture,
     "parquet": parquet.Parquet,
+    "segments": pairs.Segments,
     "synthetic": synthetic.Synthetic,
     "tfds": tfds.Tfds,
+    "voc": published.Voc,
     "webdataset": webdataset.WebDataset,
 }
 
