@@ -5,6 +5,7 @@ from typing import Any
 
 from beit_jax import lookup
 from beit_jax.data.sources import (
+    digit_scenes,
     digits,
     folder,
     huggingface,
@@ -41,6 +42,7 @@ SOURCES = {
     "ade20k": published.Ade20k,
     "camvid": published.Camvid,
     "cityscapes": published.Cityscapes,
+    "digit_scenes": digit_scenes.DigitScenes,
     "digits": digits.Digits,
     "folder": folder.Folder,
     "huggingface": huggingface.HuggingFace,
