@@ -20,6 +20,7 @@ from beit_jax.moved import moved, tuples
 from beit_jax.moved import upgraded as upgraded
 from beit_jax.ranges import RANGES
 from beit_jax.variants import SMALL_ENCODER as SMALL_ENCODER
+from beit_jax.variants import SMALL_SEGMENTER as SMALL_SEGMENTER
 from beit_jax.variants import change as change
 from beit_jax.variants import choose as choose
 from beit_jax.variants import is_tiny as is_tiny

@@ -77,6 +77,20 @@ SMALL_ENCODER = {
     "model__variant": "tiny",
     "model__depth": 2,
 }
+# And a segmenter on it.
+SMALL_SEGMENTER = SMALL_ENCODER | {
+    "init_from": "",
+    "init_fresh": "",
+    "task__classes": 4,
+    "task__head__channels": 8,
+    "task__taps": (0, 0, 1, 1),
+    "task__inference__room": (32, 32),
+    "task__inference__stride": (16, 16),
+    "task__inference__short": 32,
+    "task__inference__long": 64,
+    "data__frame__long": 32,
+    "data__frame__short": 32,
+}
 
 
 def smaller(config: ConfigDict, **changes: Any) -> ConfigDict:

@@ -127,5 +127,5 @@ def get_config(arg: str = ""):
         checkpoint={"best": "eval/miou", "every_steps": 2000},
     )
     if c.choose(config, arg, VARIANTS):
-        config = c.tiny_segment(config)
+        config = c.synthetic(c.smaller(config, **c.SMALL_SEGMENTER))
     return config

@@ -54,5 +54,5 @@ def get_config(arg: str = ""):
         log={"every_steps": 50},
     )
     if c.choose(config, arg, VARIANTS):
-        config = c.tiny_segment(config)
+        config = c.synthetic(c.smaller(config, **c.SMALL_SEGMENTER))
     return config

@@ -29,7 +29,7 @@ def get_config(arg: str = ""):
         task={
             "name": "segment",
             "classes": 19,
-            "head": {"name": "setr_pup"},
+            "head": {"name": "setr_pup", "channels": 256},
             "inference": {
                 "mode": "slide",
                 "room": (1024, 2048),
@@ -71,5 +71,5 @@ def get_config(arg: str = ""):
         checkpoint={"best": "eval/miou", "every_steps": 2000},
     )
     if c.choose(config, arg, VARIANTS):
-        config = c.tiny_segment(config)
+        config = c.synthetic(c.smaller(config, **c.SMALL_SEGMENTER))
     return config

@@ -1,11 +1,24 @@
 """BEiT pre-training on handwritten digits: predict the tokens of hidden patches.
 
 python -m beit_jax.train --config configs/digits_pretrain.py --workdir runs/pretrain
+On the scenes of digits_segment.py: `…_pretrain.py:scenes`.
 Source: BEiT (arXiv:2106.08254): its learning rate, decay, clipping, 40 % masked.
 Result: 30.8 % of the masked tokens of the test split (most frequent token: 9.3 %).
 """
 
 from beit_jax import config as c
+
+SCENES = {"name": "digit_scenes", "size": 64}
+VARIANTS = {
+    "scenes": {
+        "task__target__checkpoint": "runs/scenes/tokenizer",
+        "model__image_size": 64,
+        "data__source": SCENES | {"split": "train"},
+        "data__eval_source": SCENES | {"split": "test", "num_examples": 256},
+        "data__frame__min_scale": 0.3,
+        "data__mask__max_patches": 25,
+    }
+}
 
 
 def get_config(arg: str = ""):
@@ -39,6 +52,6 @@ def get_config(arg: str = ""):
         log={"every_steps": 50},
         checkpoint={"every_steps": 100},
     )
-    if c.is_tiny(arg):
+    if c.choose(config, arg, VARIANTS):
         config = c.smaller(config, task__target__checkpoint="untrained")
     return config

@@ -32,12 +32,15 @@ TWINS = ["beit_cifar100", "beit_intermediate", "digits_probe", "caltech20_tokeni
 TWINS += ["digits_tokenizer", "digits_pretrain", "digits_finetune"]
 TWINS += ["beit_pretrain", "cifar10_finetune", "cifar10_dvae"]
 TWINS += ["dalle_dvae", "caltech20_pretrain", "caltech20_finetune", "caltech20_probe"]
+TWINS += ["camvid_tokenizer", "camvid_pretrain", "camvid_segment", "digits_segment"]
+TWINS += ["cityscapes_segment"]
 TRAINED = [p.stem for p in RECIPES if p.stem not in {*QUICKSTART, *TWINS}]
 PICTURES = {
     "tokenizer": ["reconstruction"],
     "pretrain": ["prediction"],
     "classify": ["attention", "confusion", "reliability"],
     "probe": [],
+    "segment": ["confusion", "segments"],
 }
 
 
@@ -204,7 +207,44 @@ MAE_PROBING = {
     "optim.weight_decay": 0.0,
     "epochs": 90,
 }
+SEGMENTING = {
+    "steps": 160_000,
+    "data.batch_size": 16,
+    "data.frame.long": 2048,
+    "data.frame.short": 512,
+    "data.frame.cat_max_ratio": 0.75,
+    "task.head": {"name": "upernet", "channels": 768},
+    "task.inference.stride": (341, 341),
+    "optim.lr": 3e-5,
+    "optim.min_lr": 0.0,
+    "optim.layer_decay": 0.9,
+    "optim.schedule": {"name": "poly"},
+    "optim.warmup_steps": 1500,
+    "optim.weight_decay": 0.05,
+    "optim.clip_norm": 0.0,
+    "model.drop_path": 0.1,
+    "model.pixels": "imagenet",
+}
+AT_640 = {"data.frame.long": 2560, "data.frame.short": 640}
+AT_640 |= {"task.inference.stride": (426, 426), "model.image_size": 640}
+LARGE_SEGMENTING = LARGE | {"task.head": {"name": "upernet", "channels": 1024}}
+LARGE_SEGMENTING |= {"optim.lr": 2e-5, "optim.layer_decay": 0.95}
+LARGE_SEGMENTING |= {"model.drop_path": 0.2}
 PUBLISHED = {
+    "ade20k_segment": {
+        "": SEGMENTING,
+        "640": SEGMENTING | AT_640,
+        "pretrained": SEGMENTING | {"optim.lr": 7e-4, "optim.layer_decay": 0.65},
+        "large": SEGMENTING | LARGE_SEGMENTING,
+        "large,640": SEGMENTING
+        | LARGE_SEGMENTING
+        | AT_640
+        | {"optim.accumulate": 2, "optim.warmup_steps": 3000},
+        "v2": SEGMENTING | {"optim.lr": 5e-5, "optim.layer_decay": 0.75},
+        "large,v2_in22k": SEGMENTING
+        | LARGE_SEGMENTING
+        | {"optim.lr": 3e-5, "optim.layer_decay": 0.9},
+    },
     "beit_pretrain": {
         "": PRETRAINING,
         "300ep,plain": PRETRAINING | {"epochs": 300, "model.preset": "paper_plain"},
