@@ -59,7 +59,7 @@ class Inference(NamedTuple):
         Raises:
           ValueError: settings that do not fit.
         """
-        settings = lookup.call(cls, section, "config.task.inference")
+        settings = lookup.call(cls, dict(section), "config.task.inference")
         settings._check(size)
         return Seeing(settings, size, patch)
 

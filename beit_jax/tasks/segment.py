@@ -16,7 +16,7 @@ from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 from beit_jax.tasks.inference import Inference
 from beit_jax.tasks.pixel_losses import IGNORED
 
-TAPS = {"official": 0, "hf": -1}  # convention -> what is added to the blocks' numbers
+TAPS = {"official": 0, "hf": -2}  # convention -> what is added to the blocks' numbers
 LARGEST = 512  # pixels along a side of a picture
 
 
@@ -29,7 +29,7 @@ class Segment(encoders.EncoderTask):
         and, as far as it takes them, `norm_eps` and `dtype`.
       taps: blocks whose outputs the head sees, counted from 0; (): the last of each
         quarter, 3, 5, 7, 11 of 12 and 7, 11, 15, 23 of 24.
-      tap_convention: "official", or "hf": one block earlier, as transformers'
+      tap_convention: "official", or "hf": two blocks earlier, as transformers'
         BeitForSemanticSegmentation reads the same numbers; to compare with that.
       auxiliary_weight: of the loss of each auxiliary head, 1 for that of the head.
       losses: name (of PIXEL_LOSSES) -> settings and `weight` (1) of each loss; their

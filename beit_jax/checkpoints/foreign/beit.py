@@ -5,12 +5,20 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from beit_jax.checkpoints.foreign import beit_names, processors, relatives, timm_config
+from beit_jax.checkpoints.foreign import (
+    beit_names,
+    processors,
+    relatives,
+    segment_config,
+    segment_names,
+    timm_config,
+)
 from beit_jax.checkpoints.foreign.beit_names import (
     ENCODER,
     IGNORABLE,
     OWN_TABLE,
     SECOND,
+    SEGMENT,
     SHARED_TABLE,
     Names,
     in_layer_0,
@@ -63,21 +71,23 @@ def understand(found: Found, dialect: str, hints: Hints) -> Understood:
         "augment": {"interpolation": seen.interpolation},
         "eval_frame": seen.frame,
     }
-    sections = {
-        "epochs": 0.0,
-        "task": _task(shapes, notes),
-        "model": model,
-        "data": data,
-    }
+    task = _task(shapes, notes)
+    ignorable = IGNORABLE
+    if head := segment_names.head_of(found.state):
+        task = segment_config.task(head, shapes, config, model["depth"], notes)
+        notes += segment_config.reduced(texts.get(processors.FILE) or {})
+        ignorable += ("beit.layernorm.*",)
+    sections = {"epochs": 0.0, "task": task, "model": model, "data": data}
     if sections["task"]["name"] == "pretrain":
         hidden = max(1, int(0.4 * math.prod(grid)))
         sections["data"]["mask"] = {"name": "blockwise", "max_patches": hidden}
     parts = [part for part in beit_names.parts(heads) if part.ours in there]
+    parts += [part for part in there.values() if part.group == SEGMENT]
     classes = sections["task"].get("classes", 0)
     class_names, more = timm_config.class_names(timm, classes)
     card = {"class_names": class_names or _class_names(config, classes)}
     notes = (*notes, *seen.notes, *more)
-    return Understood(names.rows(parts), sections, card, IGNORABLE, notes)
+    return Understood(names.rows(parts), sections, card, ignorable, notes)
 
 
 def _shapes(found: Found, names: Names, there: Mapping) -> dict[str, tuple[int, ...]]:
@@ -174,7 +184,8 @@ def _model(
     if dim % heads:
         raise ValueError(f"{dim} features do not make {heads} heads")
     patch = shapes[f"{ENCODER}/patch_embed/proj/kernel"][-1]
-    blocks = (re.search(r"\b(?:blocks|layers?)\.(\d+)\.", name) for name in found.state)
+    inside = (name for name in found.state if not name.startswith("decode_head."))
+    blocks = (re.search(r"\b(?:blocks|layers?)\.(\d+)\.", name) for name in inside)
     depth = 1 + max(int(match[1]) for match in blocks if match)
     tables = {SHARED_TABLE: "shared", OWN_TABLE: "per_block"}
     table = next((path for path in tables if path in shapes), "")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beit_jax.checkpoints.foreign import rules
+from beit_jax.checkpoints.foreign import rules, segment_names
 from beit_jax.checkpoints.foreign.rules import CONV, LINEAR, SAME, Op, Row
 
 TABLE = "relative_position_bias_table"
@@ -20,7 +20,9 @@ SECOND = "cls_pt_"  # how names of BEiT v2's second prediction begin, in pre-tra
 # Buffers that follow from the grid, biases of keys, which softmax cancels, and what no
 # network of ours has.
 IGNORABLE = (f"*{INDEX}", "*.k_bias", "*.key.bias", "*.k_proj.bias", f"{SECOND}*")
+IGNORABLE += (f"*.{segment_names.COUNTER}",)
 ENCODER = "params/encoder"
+SEGMENT = "its head of segmentation"  # the group of its arrays
 SHARED_TABLE = f"{ENCODER}/rel_pos_bias/table"
 OWN_TABLE = f"{ENCODER}/blocks/attn/rel_pos_bias/table"
 # What version 5 of transformers calls parts of version 4's names, in this order.
@@ -178,10 +180,12 @@ class Names(NamedTuple):
     version_5: bool = False
     prefix: bool = True  # "beit."; BeitModel alone has none
     pretrains: bool = False  # BeitForMaskedImageModeling has a norm of its own
+    segments: bool = False  # mmseg's networks have the encoder as a part
 
     def of(self, part: Part) -> str | tuple[str, ...]:
         if not self.hf:
-            return part.official
+            inside = self.segments and part.ours.startswith(ENCODER)
+            return segment_names.BACKBONE * inside + part.official
         if isinstance(part.hf, str):
             return self._hf(part.hf)
         return tuple(map(self._hf, part.hf))
@@ -193,6 +197,11 @@ class Names(NamedTuple):
             name = name.replace(old, new)
         return name if self.prefix else name.removeprefix("beit.")
 
+    @property
+    def style(self) -> str:
+        """How `segment_names.Layer` calls these names."""
+        return ("version_5" if self.version_5 else "hf") if self.hf else "official"
+
     def rows(self, chosen: Iterable[Part]) -> list[Row]:
         return [(self.of(p), p.ours, (self.hf and p.hf_op) or p.op) for p in chosen]
 
@@ -203,8 +212,9 @@ def in_layer_0(theirs: str | tuple[str, ...]) -> str:
 
 def of_state(state: Collection[str]) -> Names | None:
     """How a state dict writes its names; None if it is no BEiT's."""
-    if "cls_token" in state and "blocks.0.attn.qkv.weight" in state:
-        return Names(hf=False)
+    for prefix in ("", segment_names.BACKBONE):
+        if {f"{prefix}cls_token", f"{prefix}blocks.0.attn.qkv.weight"} <= {*state}:
+            return Names(hf=False, segments=bool(prefix))
     patches = "embeddings.patch_embeddings.projection.weight"
     for prefix in ("beit.", ""):
         if prefix + patches in state:
@@ -220,4 +230,13 @@ def present(names: Names, state: Collection[str]) -> dict[str, Part]:
     """
     every = parts(1)
     there = {part.group for part in every if in_layer_0(names.of(part)) in state}
-    return {part.ours: part for part in every if not part.group or part.group in there}
+    segments = segment_parts(segment_names.of_state(state, names.style))
+    if segments:  # its encoder ends with the taps
+        there -= {"norm"}
+    have = [part for part in every if not part.group or part.group in there]
+    return {part.ours: part for part in (*have, *segments)}
+
+
+def segment_parts(found: Iterable[segment_names.Found]) -> list[Part]:
+    """The arrays of a head of segmentation, by the names that they have there."""
+    return [Part(SEGMENT, x.ours, x.theirs, x.theirs, x.op) for x in found]

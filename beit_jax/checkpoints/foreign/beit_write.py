@@ -6,7 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from beit_jax.checkpoints.foreign import beit_names, processors, timm_config
+from beit_jax.checkpoints.foreign import (
+    beit_names,
+    processors,
+    rules,
+    segment_config,
+    segment_names,
+    timm_config,
+)
 from beit_jax.checkpoints.foreign.beit_names import (
     ENCODER,
     INDEX,
@@ -30,10 +37,16 @@ def foreign(saved: Restored, dialect: str, target: pathlib.Path) -> Foreign:
     Raises:
       ValueError: something that the dialect cannot express.
     """
-    flat = flatten({"params": saved.params})
+    flat = flatten({"params": saved.params, **saved.model_state})
     heads = flat[f"{ENCODER}/blocks/attn/qkv"].shape[-2]
-    names = Names(dialect == "hf", pretrains="params/lm_head/kernel" in flat)
+    segments = saved.config["task"]["name"] == "segment"
+    pretrains = "params/lm_head/kernel" in flat
+    names = Names(dialect == "hf", pretrains=pretrains, segments=segments)
     parts = [part for part in beit_names.parts(heads) if part.ours in flat]
+    if segments:
+        head = saved.config["task"].get("head", {}).get("name", "upernet")
+        found = segment_names.of_ours(head, flat, dialect)
+        parts += beit_names.segment_parts(found)
     patch = flat[f"{ENCODER}/patch_embed/proj/kernel"].shape[0]
     size = pair(saved.config["model"]["image_size"])
     grid = (size[0] // patch, size[1] // patch)
@@ -53,6 +66,7 @@ def foreign(saved: Restored, dialect: str, target: pathlib.Path) -> Foreign:
             extra = dict.fromkeys(copies, flat[SHARED_TABLE])
             notes = ("every block has a copy of the shared table", *notes)
     rows = names.rows(parts)
+    extra |= segment_config.counters([rules.first(row[0]) for row in rows])
     if saved.config["model"].get("abs_pos_embed") == "sincos":
         dim = flat[f"{ENCODER}/cls_token"].shape[-1]
         theirs = "beit.embeddings.position_embeddings" if names.hf else "pos_embed"
@@ -65,6 +79,11 @@ def foreign(saved: Restored, dialect: str, target: pathlib.Path) -> Foreign:
     if f"{ENCODER}/blocks/attn/q_bias" not in flat:
         extra |= _no_biases(flat)
     processor, more = processors.to_processor(saved.card)
+    if segments:
+        depth, dim = flat[f"{ENCODER}/blocks/attn/qkv"].shape[:2]
+        told, notes = segment_config.to_config(saved, dim, depth)
+        processor, more = segment_config.to_processor(saved)
+        config |= told
     if grid[0] != grid[1] and {SHARED_TABLE, OWN_TABLE} & flat.keys():
         more += ("transformers confuses the sides of tables that are for no square",)
     texts = {"config.json": config, processors.FILE: processor}
@@ -132,8 +151,9 @@ def _hf_config(
         # would be a second one before it.
         config |= {"architectures": ["BeitForMaskedImageModeling"]}
         config |= {"use_mean_pooling": True, "vocab_size": vocab}
-    if "params/head/kernel" in flat:
-        classes = flat["params/head/kernel"].shape[1]
+    last = {"params/head/kernel", "params/decode_head/conv_seg/kernel"} & flat.keys()
+    for path in last:
+        classes = flat[path].shape[-1]
         labels = saved.card["class_names"] or [f"LABEL_{i}" for i in range(classes)]
         config |= {
             "architectures": ["BeitForImageClassification"],

@@ -2,8 +2,8 @@
 transformers, of version 4 (which it writes) and of version 5 (in memory)."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from beit_jax.checkpoints.foreign.rules import CONV, CONV_TRANSPOSE, SAME, Op
 
@@ -106,7 +106,7 @@ class Found(NamedTuple):
 def head_of(state: Collection[str]) -> str:
     """The head of HEADS that a state dict has; "" for none.
 
-    SETR-naive is told from SETR-PUP by its kernels: see `head_settings`.
+    SETR-naive is told from SETR-PUP by its kernels: see segment_config.py.
     """
     if any(name.startswith("neck.mla.") for name in state):
         return "setr_mla"
@@ -131,16 +131,17 @@ def of_ours(head: str, flat: Collection[str], style: str) -> list[Found]:
     Raises:
       ValueError: a head that has no names of that style.
     """
-    layers = HEADS.get(head, ())
-    if not layers or not all(getattr(layer, style) for layer in layers):
-        have = [
-            name for name, rows in HEADS.items() if all(getattr(r, style) for r in rows)
-        ]
+    known = [name for name, rows in HEADS.items() if all(_has(r, style) for r in rows)]
+    if head not in known:
         raise ValueError(
-            f"the head {head!r} has no names there; {', '.join(have)} have, and "
-            "--to orbax or safetensors writes all"
+            f"{style} has no names for the head {head!r}, only for {known}; --to "
+            "safetensors or orbax writes any"
         )
-    return _found(layers, flat, "ours", style)
+    return _found(HEADS[head], flat, "ours", style)
+
+
+def _has(layer: Layer, style: str) -> bool:
+    return bool(getattr(layer, style, ""))
 
 
 def _found(
@@ -187,39 +188,3 @@ def _numbers(template: str, names: Iterable[str]) -> list[dict[str, str]]:
         pattern = pattern.replace(rf"\{{{word}\}}", rf"(?P<{word}>\d+)")
     matches = (re.fullmatch(pattern, name) for name in names)
     return [match.groupdict() for match in matches if match]
-
-
-def head_settings(
-    head: str, shapes: Mapping[str, tuple[int, ...]], notes: list[str]
-) -> dict[str, Any]:
-    """Name and settings of a head, by path of ours -> shape of theirs."""
-
-    def channels(path: str) -> int:
-        return shapes[f"params/{path}/kernel"][0]
-
-    def count(start: str) -> int:
-        return len([p for p in shapes if re.match(rf"params/{start}_\d+/.*kernel", p)])
-
-    if head == "upernet":
-        there = "params/auxiliary_head/convs_0/conv/kernel" in shapes
-        pools = count("decode_head/psp_modules")
-        if pools != 4:
-            raise ValueError(f"its head pools to {pools} sizes, which it does not tell")
-        width = channels("decode_head/bottleneck/conv")
-        convs = count("auxiliary_head/convs")
-        if convs > 1:
-            raise ValueError(f"its auxiliary head has {convs} convolutions, ours one")
-        auxiliary = channels("auxiliary_head/convs_0/conv") if there else 0
-        return {"name": head, "channels": width, "auxiliary": auxiliary}
-    if head == "setr_mla":
-        auxiliary = "params/auxiliary_head_0/conv_seg/kernel" in shapes
-        width = channels("neck/feat_extract_0/conv")
-        narrow = channels("decode_head/up_0_0/conv")
-        made = {"name": head, "channels": width, "mla_channels": narrow}
-        return made | {"auxiliary": auxiliary}
-    first = shapes["params/decode_head/up_convs_0/conv/kernel"]
-    name, scale = ("setr_naive", 4) if first[-1] == 1 else ("setr_pup", 2)
-    notes.append(f"each convolution of {name} is upsampled {scale} times, as in mmseg")
-    settings = {"name": name, "channels": first[0]}
-    settings |= {"convs": count("decode_head/up_convs"), "size": first[-1]}
-    return settings | {"auxiliary": count("auxiliary_head_0/up_convs")}
