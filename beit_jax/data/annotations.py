@@ -74,6 +74,18 @@ def asked(names: Mapping[str, object]) -> list[str]:
     return [name for name in ANNOTATIONS if name in names]
 
 
+def decoded(record: Record, whole: Size) -> Record:
+    """The record with its label map as classes (H, W) uint8.
+
+    Raises:
+      BadExample: it has none, or one that cannot be used.
+    """
+    if record.label_map is None:
+        raise BadExample("it has no label map, and data.frame chooses by labels")
+    labels = decode.to_labels(record.label_map, whole[::-1])
+    return record._replace(label_map=np.asarray(labels))
+
+
 def stored_fields() -> list[str]:
     """Every field of a Record that makes a difference to a batch."""
     rows = ANNOTATIONS.values()

@@ -18,6 +18,7 @@ from beit_jax.data.ops import (
     colour,
     erasing,
     mixing,
+    photometric,
     randaugment,
     three_augment,
     trivialaugment,
@@ -113,6 +114,10 @@ AUGMENTATIONS = {
     "three_augment": Augmentation(
         numbers=lambda settings, shapes: three_augment.NUMBERS * settings.three_augment,
         pixels=lambda settings, u, view: three_augment.apply(view, u),
+    ),
+    "photometric": Augmentation(
+        numbers=lambda settings, shapes: photometric.NUMBERS * settings.photometric,
+        pixels=lambda settings, u, view: photometric.apply(view, photometric.draws(u)),
     ),
     "erase": Augmentation(
         numbers=lambda settings, shapes: erasing.NUMBERS * ("erase" in shapes),

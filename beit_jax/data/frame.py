@@ -15,6 +15,7 @@ from beit_jax.data.ops.geometry import Box, Size
 from beit_jax.data.sources.label_maps import IGNORED_LABEL as IGNORED_LABEL
 
 NEAREST = Image.Resampling.NEAREST
+_TURNING = (NEAREST, Image.Resampling.BILINEAR)  # else bicubic: Pillow has no more
 _HUGE = 2**26  # pixels that no resized image should have
 
 
@@ -23,7 +24,8 @@ class Frame(NamedTuple):
 
     The image is resized, a box is cut out of it, that is resized to the view's size
     and perhaps mirrored. Most frames do one of the two resizes, and pixels depend on
-    which: a random resized crop cuts first, a centre crop resizes first.
+    which: a random resized crop cuts first, a centre crop resizes first. Of a view that
+    is turned, too, only images and label maps know: `box` and the ways back do not.
     """
 
     whole: Size  # of the image
@@ -32,10 +34,11 @@ class Frame(NamedTuple):
     size: Size  # of the view
     flip: bool = False
     fill: tuple[int, ...] = (0, 0, 0)  # the colour beyond the image
+    angle: float = 0.0  # degrees by which the view is turned, against the clock
 
     @property
     def numbers(self) -> np.ndarray:
-        """(11,) int32: all of it but the colour, so that a batch may carry it."""
+        """(11,) int32: all but colour and angle, so that a batch may carry it."""
         numbers = *self.whole, *self.resized, *self.cut, *self.size, self.flip
         return np.array(numbers, np.int32)
 
@@ -90,10 +93,21 @@ class Frame(NamedTuple):
             return colour.apply_then_crop(image, steps, self.cut)
         return self._cut(colour.apply(image, steps), resample, self.fill)
 
-    def finish(self, cut: Image.Image, resample: Image.Resampling) -> Image.Image:
-        """The second half of `image`: resizes and mirrors."""
+    def finish(
+        self, cut: Image.Image, resample: Image.Resampling, beyond=None
+    ) -> Image.Image:
+        """The second half of `image`: resizes, mirrors and turns.
+
+        Args:
+          beyond: the value beyond a turned view; None: `fill`.
+        """
         view = geometry.resize(cut, self.size, resample)
-        return ImageOps.mirror(view) if self.flip else view
+        view = ImageOps.mirror(view) if self.flip else view
+        if not self.angle:
+            return view
+        smooth = resample if resample in _TURNING else Image.Resampling.BICUBIC
+        beyond = self.fill if beyond is None else beyond
+        return view.rotate(self.angle, smooth, fillcolor=beyond)
 
     def labels(self, labels: Image.Image, outside: int = IGNORED_LABEL) -> np.ndarray:
         """The view (h, w) uint8 of a label map, by the nearest pixel.
@@ -102,7 +116,8 @@ class Frame(NamedTuple):
           labels: of mode "L", as large as the image.
           outside: the label beyond the image.
         """
-        return np.asarray(self.finish(self._cut(labels, NEAREST, outside), NEAREST))
+        cut = self._cut(labels, NEAREST, outside)
+        return np.asarray(self.finish(cut, NEAREST, outside))
 
     def masks(self, masks: np.ndarray) -> np.ndarray:
         """The views (M, h, w) uint8 of masks (M, H, W) uint8; 0 beyond the image."""

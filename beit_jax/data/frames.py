@@ -6,28 +6,21 @@ an image every time. Any of them may serve training and evaluation.
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from beit_jax import lookup
 from beit_jax.data.frame import Frame
+from beit_jax.data.framing import Framing, demand
 from beit_jax.data.ops import geometry
 from beit_jax.data.ops.geometry import Box, Size
+from beit_jax.data.scaled import Scaled
 from beit_jax.data.sources import BadExample
 from beit_jax.ranges import Count, Portion, Positive
 
 
-class Framing(Protocol):
-    """What FRAMES makes of a section's settings."""
-
-    numbers: int  # uniforms that a frame takes
-
-    def __call__(self, u: np.ndarray, whole: Size, size: Size) -> Frame:
-        """Raises BadExample for an image that cannot be seen so."""
-
-
-class RandomResized:
+class RandomResized(Framing):
     """A random part of the image, resized; torchvision's RandomResizedCrop."""
 
     numbers = geometry.BOX_NUMBERS
@@ -39,7 +32,7 @@ class RandomResized:
         min_ratio: Positive = 3 / 4,  # width / height
         max_ratio: Positive = 4 / 3,  # width / height, too
     ):
-        _demand(
+        demand(
             "random_resized",
             {
                 f"0 < min_scale <= max_scale <= 1, not {min_scale}, {max_scale}": (
@@ -57,7 +50,7 @@ class RandomResized:
         return Frame(whole, whole, box, size)
 
 
-class Square:
+class Square(Framing):
     """A random square, as DALL-E's tokenizer was trained, with interpolation="area"."""
 
     numbers = 5
@@ -70,7 +63,7 @@ class Square:
             geometry.square_box.
         """
         good = len(zoom) == 2 and 1 <= zoom[0] <= zoom[1]
-        _demand("square", {f"a zoom of 1 <= low <= high, not {zoom}": good})
+        demand("square", {f"a zoom of 1 <= low <= high, not {zoom}": good})
         self._zoom = tuple(zoom)
 
     def __call__(self, u: np.ndarray, whole: Size, size: Size) -> Frame:
@@ -83,7 +76,7 @@ class Square:
         return Frame(whole, whole, box, size)
 
 
-class Pad:
+class Pad(Framing):
     """The image moved by up to `pad` pixels and never resized; for tiny images."""
 
     numbers = 2
@@ -105,50 +98,7 @@ class Pad:
         return Frame(whole, whole, box, size)
 
 
-class Scaled:
-    """The image at a random scale, its shape kept, of which a random part is seen.
-
-    At scale 1 the long side is `long` pixels or the short one `short`, whichever comes
-    first; what is then smaller than the view lies at its top left. mmsegmentation's
-    Resize with `ratio_range` and RandomCrop is long=2048, short=512, scales 0.5 to 2;
-    detectron2's large-scale jitter is both 0, scales 0.1 to 2. We round the resized
-    side alone, not the scaled `long` and `short` before it, and draw an offset an axis.
-    """
-
-    numbers = 3
-
-    def __init__(
-        self,
-        min_scale: Positive = 0.5,  # lowest scale
-        max_scale: Positive = 2.0,  # highest scale
-        long: Count = 0,  # side at scale 1 in pixels; 0: of the view
-        short: Count = 0,  # the same
-        fill: tuple = (0, 0, 0),  # levels where the image does not cover the view
-    ):
-        _demand(
-            "scaled",
-            {
-                f"0 < min_scale <= max_scale, not {min_scale}, {max_scale}": (
-                    0 < min_scale <= max_scale
-                ),
-                f"a fill of three levels, not {fill}": len(fill) == 3,
-            },
-        )
-        self._scale, self._sides = (min_scale, max_scale), (long, short)
-        self._fill = tuple(fill)
-
-    def __call__(self, u: np.ndarray, whole: Size, size: Size) -> Frame:
-        low, high = self._scale
-        scale = low + (high - low) * u[0]
-        long, short = self._sides[0] or max(size), self._sides[1] or min(size)
-        zoom = scale * min(long / max(whole), short / min(whole))
-        resized = tuple(max(1, int(side * zoom + 0.5)) for side in whole)
-        spare = [max(0, r - s) for r, s in zip(resized, size, strict=True)]
-        start = [int(v * (n + 1)) for v, n in zip(u[1:], spare, strict=True)]
-        return Frame(whole, resized, Box(*start, *size), size, fill=self._fill)
-
-
-class Centre:
+class Centre(Framing):
     """The centre: the image is resized until it just covers size / crop_pct, and cut.
 
     torchvision's Resize and CenterCrop, to the last bit.
@@ -170,7 +120,7 @@ class Centre:
         return Frame(whole, resized, _centred(resized, size), size)
 
 
-class Fit:
+class Fit(Framing):
     """The whole image with its shape kept, and `fill` where it does not cover the view.
 
     Pillow's ImageOps.pad.
@@ -186,7 +136,7 @@ class Fit:
           fill: levels where it does not cover the view.
         """
         known = ("centre", "top_left")
-        _demand(
+        demand(
             "fit",
             {
                 f"align of {' or '.join(known)}, not {align!r}": align in known,
@@ -207,7 +157,7 @@ class Fit:
         return Frame(whole, resized, Box(*start, *size), size, fill=self._fill)
 
 
-class Whole:
+class Whole(Framing):
     """The whole image, squashed to size / crop_pct, of which the centre is seen.
 
     What BeitImageProcessor and ViTImageProcessor of transformers do.
@@ -226,7 +176,7 @@ class Whole:
         return Frame(whole, resized, _centred(resized, size), size)
 
 
-class Native:
+class Native(Framing):
     """The image as large as it is, at the top left of the view, and black beyond.
 
     One that does not fit into the view is shrunk until it does, as by `Fit`; its frame
@@ -268,10 +218,3 @@ def _centred(resized: Size, size: Size) -> Box:
     # torchvision's CenterCrop: the odd pixel goes by Python's round.
     start = [round((r - s) / 2) for r, s in zip(resized, size, strict=True)]
     return Box(*start, *size)
-
-
-def _demand(name: str, rules: Mapping[str, bool]) -> None:
-    """Raises ValueError for the first rule that does not hold."""
-    for rule, holds in rules.items():
-        if not holds:
-            raise ValueError(f"frame {name!r} must have {rule}")

@@ -12,7 +12,8 @@ JITTERS = ("image", "view", "device")
 TOKEN_VIEWS = ("image", "first_view")
 LEVELS = range(256)
 # Each changes a view by a policy of its own: only one of them can be set.
-POLICIES = ("randaugment", "trivialaugment", "augmix", "three_augment")
+POLICIES = ("randaugment", "trivialaugment", "augmix", "three_augment", "photometric")
+Degrees = Annotated[float, Range(0, 180)]
 Severity = Annotated[int, Range(0, 10)]
 
 
@@ -37,7 +38,9 @@ class Augment(NamedTuple):
     trivialaugment: bool = False  # instead of it: one op of any strength
     augmix: Severity = 0  # instead of it: mixed with three chains of ops; 0: off
     three_augment: bool = False  # instead of it: grey, solarised or blurred
+    photometric: bool = False  # instead of it: mmsegmentation's distortion of colours
     fill: tuple = (128, 128, 128)  # where they move the image away: the mean
+    rotate: Degrees = 0.0  # a view is turned by up to so many degrees either way
     erase: Share = 0.0  # probability
     mixup: Weight = 0.0  # alpha
     cutmix: Weight = 0.0  # alpha

@@ -15,7 +15,7 @@ from beit_jax.data import annotations, augmentations
 from beit_jax.data.annotations import ANNOTATIONS, Arrays, Wanted
 from beit_jax.data.augmentations import AUGMENTATIONS
 from beit_jax.data.frame import Frame
-from beit_jax.data.frames import Framing
+from beit_jax.data.framing import Framing
 from beit_jax.data.ops import colour, decode, geometry
 from beit_jax.data.ops.geometry import FILTERS, Size
 from beit_jax.data.settings import Augment
@@ -75,6 +75,9 @@ class Views:
             counts = augmentations.active(settings, self._shapes)
             self._rows = {name: AUGMENTATIONS[name] for name in counts}
             self.numbers |= {"flip": 1, **counts}
+            if settings.rotate:
+                _check_turning(spec)
+                self.numbers["rotate"] = 1
         framing(self.middle["crop"], self._size, self._size)  # may raise ValueError
 
     @property
@@ -102,8 +105,14 @@ class Views:
         """
         whole = image.height, image.width
         frame = self._framing(u["crop"], whole, self._size)
+        if self._framing.by_labels:
+            record = annotations.decoded(record, whole)
+            frame = self._framing.choose(u["crop"], frame, record.label_map)
         if self._training and self._settings.flip and u["flip"][0] < 0.5:
             frame = frame._replace(flip=True)
+        if "rotate" in u:
+            turn = 2 * float(u["rotate"][0]) - 1
+            frame = frame._replace(angle=self._settings.rotate * turn)
         at = functools.partial(self._at, frame)
         wanted = Wanted(at, self._size, self._shapes, self._classes)
         made = self._images(image, at, u) | annotations.make(record, wanted)
@@ -171,6 +180,15 @@ class Views:
             view = geometry.resize(cut, size, resample)
             first = first or view
             yield names, frame.finish(view, resample)
+
+
+def _check_turning(spec: Mapping[str, Any]) -> None:
+    """Raises ValueError where boxes, or a way back, would not follow a turned view."""
+    if lost := [name for name in ("boxes", "frame") if name in spec]:
+        raise ValueError(
+            f"data.augment.rotate is for images without {' or '.join(lost)}, which "
+            "would not follow; set it to 0"
+        )
 
 
 def _check_decoding(

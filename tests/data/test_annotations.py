@@ -194,3 +194,44 @@ def test_a_label_map_that_its_room_cannot_hold_is_refused():
     record = Record(np.zeros((40, 60, 3), np.uint8), label_map=np.zeros((40, 60)))
     with pytest.raises(BadExample, match="is 40x60 .* for 48x56; raise task.inference"):
         whole_map(record, (48, 56))
+
+
+def segments(record, settings, u=0.0, **frame):
+    """A view in training and its labels; all uniforms are `u`."""
+    spec = spec_of(image=(32, 32, 3), labels_2d=(32, 32))
+    views = Views(settings, spec, FRAMES["scaled"](**frame), training=True)
+    drawn = {name: np.full(count, u) for name, count in views.numbers.items()}
+    return views.make(record, views.open(record), drawn)
+
+
+GRID = np.random.RandomState(0).randint(0, 5, (8, 8)).astype(np.uint8).repeat(8, 0)
+GRID = GRID.repeat(8, 1)
+GREY = Record((GRID * 40)[..., None].repeat(3, 2), label_map=GRID)
+
+
+def test_a_turned_view_is_turned_with_its_labels():
+    """By 90 degrees no pixel is lost, by 45 the corners are beyond the image."""
+    plain = segments(GREY, Augment(flip=False), min_scale=1.0, max_scale=1.0)
+    turned = Augment(flip=False, rotate=90.0)
+    made = segments(GREY, turned, 1 - 2**-53, min_scale=1.0, max_scale=1.0)
+    assert (plain["labels_2d"] != made["labels_2d"]).any()
+    np.testing.assert_array_equal(np.rot90(plain["labels_2d"]), made["labels_2d"])
+    np.testing.assert_array_equal(np.rot90(plain["image"]), made["image"])
+    turned = Augment(flip=False, rotate=45.0)
+    made = segments(GREY, turned, fill=(9, 8, 7), min_scale=1.0, max_scale=1.0)
+    assert made["labels_2d"][0, 0] == 255 != made["labels_2d"][16, 16]
+    assert made["image"][0, 0].tolist() == [9, 8, 7]
+
+
+def test_what_would_not_follow_a_turned_view_is_refused():
+    spec = spec_of(boxes=(3, 4), classes=(3,), valid=(3,))
+    with pytest.raises(ValueError, match="augment.rotate is for images without boxes"):
+        Views(Augment(rotate=9.0), spec, FRAMES["fit"](), training=True)
+
+
+def test_a_view_that_is_chosen_by_labels_needs_them():
+    made = segments(GREY, Augment(), 0.3, cat_max_ratio=0.5)["labels_2d"]
+    counts = np.bincount(made[made < 255])
+    assert counts.max() / counts.sum() < 0.5
+    with pytest.raises(BadExample, match="no label map, and data.frame chooses"):
+        segments(GREY._replace(label_map=None), Augment(), cat_max_ratio=0.5)

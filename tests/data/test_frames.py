@@ -131,6 +131,36 @@ def test_scaled_crops_as_mmsegmentation_does(case):
     assert (labels[height:] == 255).all() and (labels[:, width:] == 255).all()
 
 
+@pytest.mark.parametrize("case", range(4))
+def test_parts_of_one_class_are_drawn_again_as_in_mmsegmentation(case):
+    """Its recorded draws, made uniforms of ours; case 3 has one class only."""
+    kept = recorded("seg_transforms")
+    whole = kept["crop/in_label"].shape
+    size = tuple(kept[f"crop/{case}/crop_size"].tolist())
+    make = Scaled(1.0, 1.0, long=max(whole), short=min(whole), cat_max_ratio=0.75)
+    spare = np.maximum(np.array(whole) - size, 0)
+    draws = (kept[f"crop/{case}/offsets"] + 0.5) / (spare + 1)
+    u = np.concatenate([[0.5], draws.ravel()])
+    assert make.by_labels and make.numbers == len(u) == 23
+    labels = kept["crop/in_label"] if case < 3 else np.ones(whole, np.uint8)
+    first = make(u, whole, size)
+    assert first.cut[:2] == tuple(kept[f"crop/{case}/offsets"][0])
+    cut = make.choose(u, first, labels).cut
+    assert cut == Box(*kept[f"crop/{case}/chosen"], *size)
+
+
+def test_ignored_labels_are_no_class():
+    make, whole = Scaled(1.0, 1.0, 64, 64, cat_max_ratio=0.75), (64, 64)
+    labels = np.full(whole, 255, np.uint8)
+    labels[:, :32] = 1  # one class and what is ignored
+    u = np.linspace(0, 0.99, 23)
+    frame = make(u, whole, (32, 32))
+    assert make.choose(u, frame, labels).cut[:2] == (int(33 * u[21]), int(33 * u[22]))
+    labels[:, 32:] = 2
+    assert make.choose(u, frame, labels).cut[1] > 8
+    assert not Scaled().by_labels and Scaled().numbers == 3
+
+
 @pytest.mark.parametrize("case", range(5))
 def test_scaled_is_large_scale_jitter(case):
     """Of detectron2, which mirrors first: its offset is from the other side."""
