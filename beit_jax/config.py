@@ -69,6 +69,8 @@ def defaults() -> ConfigDict:
                     "trivialaugment": False,
                     "augmix": 0,
                     "three_augment": False,
+                    "photometric": False,
+                    "rotate": 0.0,
                     "fill": (128, 128, 128),
                     "erase": 0.0,
                     "mixup": 0.0,

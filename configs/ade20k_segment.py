@@ -102,8 +102,8 @@ def get_config(arg: str = ""):
         },
         data={
             "batch_size": 16,
-            "source": ADE | {"split": "training"},
-            "eval_source": ADE | {"split": "validation"},
+            "source": ADE | {"split": "train"},
+            "eval_source": ADE | {"split": "val"},
             "frame": {
                 "name": "scaled",
                 "long": 2048,
