@@ -3,9 +3,10 @@
 DIR may be an archive or a list (.csv, .jsonl), too. Or `--config FILE[:ARG]` for the
 source (or, with --evaluation, the eval_source) and the augmentation of a recipe. Tells
 what cannot be used, images a class, sizes, formats, mean and standard deviation, images
-that look alike (with a recipe in its eval_source, too), and the speed of reading;
-writes an example sheet of augmented views and masks, sheet.png, and all that was found,
-report.json, to --out.
+that look alike (with a recipe in its eval_source, too), and the speed of reading; of
+label maps the shares of classes, of what is ignored, and how they are stored. Writes an
+example sheet of augmented views and masks or label maps, sheet.png, and all that was
+found, report.json, to --out.
 The exit code is 65 if an example cannot be used.
 """
 
@@ -26,8 +27,10 @@ from rich.text import Text
 
 from beit_jax import command, tasks
 from beit_jax import config as config_lib
+from beit_jax.charts import legend
 from beit_jax.data import pipeline, sources
 from beit_jax.data.batches import Batches
+from beit_jax.data.sources import segment_classes
 from beit_jax.data.survey import Survey
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.tasks import on_device
@@ -35,7 +38,11 @@ from beit_jax.text import UTF8, one_line
 
 _CELL = 112  # pixels of a picture in the sheet
 _ROWS, _VIEWS = 8, 4  # images in the sheet, and random views of each
-_IN_SHEET = ("image", "token_image", "mask", "jitter", "erase", "erase_seed")
+_IN_SHEET = (
+    *("image", "token_image", "mask", "labels_2d"),
+    *("jitter", "erase", "erase_seed"),
+)
+_BY_CLASS = {"images_per_class": "", "share_of_pixels": " share of pixels"}
 LISTS = (".csv", ".jsonl")
 _SHOWN = 20  # bad examples that are printed; the report has all
 
@@ -44,14 +51,16 @@ def tell(found: dict[str, Any], console: Console) -> None:
     """Prints a report for a person."""
     table = Table(show_header=False, title=_plain(found["name"]))
     for name, value in found.items():
-        if name not in ("name", "notes", "bad", "images_per_class"):
+        if name not in ("name", "notes", "bad", *_BY_CLASS):
             table.add_row(name, _plain(_short(value)))
-    per_class = found["images_per_class"]
-    if per_class:
-        counts = sorted((n, name) for name, n in per_class.items())
-        table.add_row("classes", str(len(per_class)))
-        for name, some in (("smallest", counts[:5]), ("largest", counts[-5:])):
-            table.add_row(name, _plain(", ".join(f"{name} {n}" for n, name in some)))
+    if found["images_per_class"]:
+        table.add_row("classes", str(len(found["images_per_class"])))
+    for name, what in _BY_CLASS.items():
+        counts = sorted((n, name) for name, n in found.get(name, {}).items())
+        for size, some in (("smallest", counts[:5]), ("largest", counts[-5:])):
+            told = ", ".join(f"{name} {n}" for n, name in some)
+            if told:
+                table.add_row(f"{size}{what}", _plain(told))
     console.print(table)
     for note in found["notes"]:
         console.print(_plain(f"note: {note}"))
@@ -73,16 +82,23 @@ def _short(value: Any) -> str:
 
 
 def sheet(data: ConfigDict, spec: dict[str, Any]) -> Image.Image:
-    """Random views of a few images, each plain and masked, and a token view.
+    """Random views of a few images, each plain and masked or with its label map.
 
-    Jitter on the device and erasing are done here as the step does them; Mixup and
-    CutMix are not, which mix images with each other.
+    With a token view, or below them which colour is which class. Jitter on the device
+    and erasing are done here as the step does them; Mixup and CutMix are not, which mix
+    images with each other.
     """
     data = data.copy_and_resolve_references()
-    rows = min(_ROWS, sources.build(data.source).info.num_examples)
+    source = sources.build(data.source)
+    rows = min(_ROWS, source.info.num_examples)
     data.batch_size, data.on_bad, data.max_bad = rows * _VIEWS, "skip", 1.0
     data.augment.repeats = _VIEWS
+    if "label_map" in spec:  # of views, too, though an evaluation's are whole
+        shape = spec["label_map"].shape
+        spec = spec | {"labels_2d": jax.ShapeDtypeStruct(shape, np.int32)}
     spec = {name: form for name, form in spec.items() if name in _IN_SHEET}
+    names = source.info.class_names
+    colours = np.array(source.colours or segment_classes.made(len(names)))
     batch = next(pipeline.train_stream(data, spec, seed=0).batches())
     batch["image"] = _augmented(batch, "image")
     lines = []
@@ -92,9 +108,14 @@ def sheet(data: ConfigDict, spec: dict[str, Any]) -> Image.Image:
             pictures.append(batch["image"][i])
             if "mask" in batch:
                 pictures.append(_masked(batch["image"][i], batch["mask"][i]))
+            if "labels_2d" in batch:
+                labels = batch["labels_2d"][i]
+                pictures.append(legend.blend(batch["image"][i], labels, colours))
         if "token_image" in batch:
             pictures.append(_augmented(batch, "token_image")[first])
         lines.append(np.concatenate([_cell(p) for p in pictures], axis=1))
+    if "labels_2d" in batch:
+        lines.append(legend.draw(names, colours, lines[0].shape[1]))
     return Image.fromarray(np.concatenate(lines))
 
 

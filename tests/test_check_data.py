@@ -8,9 +8,11 @@ import sys
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
 from beit_jax import check_data
+from beit_jax import config as config_lib
 from beit_jax.data import frames, sources
 from beit_jax.data.settings import Augment
 from beit_jax.data.views import Views
@@ -32,6 +34,7 @@ def folder(tmp_path_factory):
 def found(source, limit=0, apply_exif=False, **shapes):
     """The report on a source, of whose images 8x8 pixels are wanted."""
     forms = {"image": ((8, 8, 3), np.uint8), "label": ((), np.int32)}
+    forms["labels_2d"] = (8, 8), np.int32
     spec = {name: jax.ShapeDtypeStruct(*forms[name]) for name in ("image", *shapes)}
     source = sources.build(source)
     classes = len(source.info.class_names)
@@ -183,3 +186,44 @@ def test_a_list_can_be_looked_at(tmp_path):
     (tmp_path / "rows.csv").write_text("image,label\nplain.jpg,cat\n")
     data, _ = check_data._of_images(str(tmp_path / "rows.csv"))
     assert found(data.source)["images_per_class"] == {"cat": 1}
+
+
+@pytest.fixture
+def segments(tmp_path):
+    """Three images: a map of two classes, one that ignores all, a wrong one."""
+    maps = [[0, 0, 0, 1], [255, 255, 255, 255], [0, 1, 2, 0]]
+    for number, labels in enumerate(maps):
+        pixels = np.resize(np.array(labels, np.uint8), (8, 12))
+        image = Image.fromarray(pixels, "P" if number == 0 else "L")
+        if number == 0:
+            image.putpalette([0, 0, 0, 255, 0, 0])
+        for folder, one in (("masks", image), ("images", image.convert("RGB"))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            one.save(tmp_path / folder / f"{number}.png")
+    names = ("cat", "dog")
+    return {"name": "segments", "path": str(tmp_path), "class_names": names}
+
+
+def test_label_maps_are_counted_and_doubts_told(segments):
+    made = found(segments, labels_2d=True)
+    assert made["share_of_pixels"] == {"cat": 0.75, "dog": 0.25}
+    assert made["images_per_class"] == {"cat": 1, "dog": 1}
+    assert made["label_maps"] == {"PNG P": 1, "PNG L": 1}
+    assert made["ignored_pixels"] == 0.5 and made["all_ignored"] == "1 of 2"
+    (bad,) = made["bad"].values()
+    assert "24 pixels of label 2" in bad
+    told = " ".join(made["notes"])
+    assert "1 label maps ignore every pixel" in told and "images/1.png" in told
+    assert "1 label maps have a palette" in told
+    assert "label_maps" not in found(segments)  # nobody asks for them
+
+
+def test_the_sheet_shows_label_maps_and_which_colour_is_which_class(segments):
+    data = config_lib.defaults().data
+    data.source = ConfigDict(segments | {"colours": ((0, 255, 0), (0, 0, 255))})
+    form = jax.ShapeDtypeStruct
+    spec = {"image": form((16, 16, 3), np.uint8), "label_map": form((16, 16), np.uint8)}
+    sheet = np.asarray(check_data.sheet(data, spec))
+    assert sheet.shape[1] == 8 * check_data._CELL
+    colours = {*map(tuple, sheet.reshape(-1, 3).tolist())}
+    assert {(0, 255, 0), (0, 0, 255)} <= colours  # the legend's

@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "curves": {"charts", "command", "run.writer"},
     "ahead": {"ahead"},
     "preflight": {*COMMAND, "ahead", "data.sources"},
-    "check_data": {"command", "config", "tasks", "data", "models.pixels"},
+    "check_data": {"command", "config", "tasks", "data", "charts", "models.pixels"},
     "convert": {"run", "command", "checkpoints"},
     "recipes": {"manual", "shipped"},
     "completion": {"manual", "shipped"},

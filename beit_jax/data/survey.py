@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from beit_jax.data import likeness, sources
+from beit_jax.data import likeness, map_survey, sources
 from beit_jax.data.ops import decode
 from beit_jax.data.views import Views
 
@@ -28,6 +28,7 @@ class Survey:
         self._labels, self._forms = collections.Counter(), collections.Counter()
         self._sizes: list[tuple[int, int]] = []  # width, height
         self._histogram = np.zeros((3, 256), np.int64)
+        self._maps = map_survey.MapSurvey()
         # Source ("" is ours), name of the example, how its image looks.
         self._looks: list[tuple[str, str, likeness.Look]] = []
 
@@ -60,6 +61,9 @@ class Survey:
             deep = decode.has_16_bits(stored)
             pixels = decode.to_rgb(image)
             self._views.make(record, pixels, self._views.middle)
+            held = None
+            if self._views.needs("label_map"):
+                held = map_survey.look(record, pixels.size)
         except sources.BadExample as error:
             return str(error)
         turned = False
@@ -68,14 +72,14 @@ class Survey:
         histogram = np.array(pixels.histogram()).reshape(3, 256)
         dim = deep and not histogram[:, _DIM:].any()
         alike = likeness.of(pixels)
-        return record.label, form, size, turned, dim, histogram, alike
+        return record.label, form, size, turned, dim, histogram, alike, held
 
     def _add(self, index: int, found) -> None:
         self.looked_at += 1
         if isinstance(found, str):
             self.bad[index] = found
             return
-        label, form, size, turned, dim, histogram, alike = found
+        label, form, size, turned, dim, histogram, alike, held = found
         self._labels[label] += 1
         self._forms[form] += 1
         self._sizes.append(size)
@@ -83,6 +87,8 @@ class Survey:
         self.dim += dim
         self._histogram += histogram
         self._looks.append(("", self.source.describe(index), alike))
+        if held is not None:
+            self._maps.add(self.source.describe(index), held)
 
     def report(self, seconds: float) -> dict[str, Any]:
         """Everything that was found, as plain data."""
@@ -97,11 +103,17 @@ class Survey:
             "examples": info.num_examples,
             "looked_at": self.looked_at,
             "digest": f"{info.digest:08x}",
-            "notes": [*self.source.notes, *self._doubts(), *_told(alike)],
+            "notes": [
+                *self.source.notes,
+                *self._doubts(),
+                *self._maps.doubts(),
+                *_told(alike),
+            ],
             "bad": {describe(index): problem for index, problem in self.bad.items()},
             "images_per_class": {
                 name: self._labels[label] for label, name in enumerate(info.class_names)
             },
+            **self._maps.report(info.class_names),
             "formats": dict(self._forms.most_common()),
             "exif_turned": self.turned,
             "look_alike": len(alike),

@@ -90,6 +90,11 @@ class Views:
         """Whether images are turned as their EXIF asks."""
         return self._exif
 
+    def needs(self, field: str) -> bool:
+        """Whether an annotation that is asked for needs that field of a record."""
+        asked = annotations.asked(self._shapes)
+        return any(field in ANNOTATIONS[name].fields for name in asked)
+
     def open(self, record: Record) -> Image.Image:
         """The image with its size known, perhaps not decoded yet."""
         image = decode.open_image(record.image, self._max_pixels)

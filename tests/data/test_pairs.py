@@ -168,3 +168,15 @@ def test_a_list_has_the_same_meanings(tmp_path):
     made = np.asarray(decode.to_labels(record.label_map, (4, 3)))
     assert made[0].tolist() == [1, 0, 1, 0]
     assert sources.build(settings).read(0).label_map == labels(0, 1)
+
+
+def test_parts_of_a_mixture_keep_their_own_meanings(tmp_path):
+    root = write(tmp_path, {"images/a.jpg": image(1), "masks/a.png": labels(0, 1)})
+    part = {"name": "segments", "path": str(root), "class_names": NAMES}
+    parts = [part, part | {"labels": {"ids": [1, 0]}}]
+    source = sources.build({"name": "mixture", "parts": parts})
+    maps = [source.read(index).label_map for index in range(2)]
+    first, second = (np.asarray(decode.to_labels(one, (4, 3))) for one in maps)
+    np.testing.assert_array_equal(first, 1 - second)
+    with pytest.raises(ValueError, match="has no labels to be counted"):
+        source.label_counts()

@@ -121,13 +121,19 @@ class Source:
         """(C,) int64, how many examples have each label, one or several each.
 
         Reads all of them, unless a source knows better; bad ones do not count.
+
+        Raises:
+          ValueError: they have no labels; those of pixels are not counted.
         """
         counts = np.zeros(len(self.info.class_names), np.int64)
         for index in range(self.info.num_examples):
             with contextlib.suppress(BadExample):
                 record = self.read(index)
                 several = record.get("labels")
-                counts[record.label if several is None else several] += 1
+                labels = record.label if several is None else several
+                if labels is None:
+                    raise ValueError(f"{self.info.name} has no labels to be counted")
+                counts[labels] += 1
         return counts
 
     def order(self, seed: int, counter: Any) -> Any:

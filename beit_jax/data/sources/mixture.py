@@ -63,6 +63,7 @@ class Mixture(Source):
             digest([f"labels {labels}"], np.array([info.digest for info in infos])),
         )
         self.notes = tuple(note for part in self._parts for note in part.notes)
+        self.colours = self._parts[0].colours if labels else ()
         self.targets = _shared_targets(self._parts) if labels else ()
         self._labels = labels
         self._starts = [0, *itertools.accumulate(sizes)]

@@ -97,7 +97,8 @@ class Cityscapes(Published):
 class Voc(Published):
     """Pascal VOC 2012: 21 classes with the background, outlines are ignored.
 
-    JPEGImages, SegmentationClass and ImageSets/Segmentation of VOCdevkit/VOC2012.
+    JPEGImages, SegmentationClass and ImageSets/Segmentation of VOCdevkit/VOC2012. The
+    larger training set of others (SegmentationClassAug) is for source `segments`.
     """
 
     layouts = (
