@@ -5,14 +5,17 @@ Tolerances are those that meta.json of the records suggests.
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from beit_jax.heads import HEADS, network
-from beit_jax.heads.convolutions import average_pool, max_pool
+from beit_jax.heads.convolutions import Classify, average_pool, max_pool
+from beit_jax.heads.segmentation import four
 from beit_jax.heads.setr import MLA, PUP, Naive
+from beit_jax.heads.upernet import Neck
 from beit_jax.models.vit import VARIANTS, Encoder
 from tests.agreement import assert_agrees
 from tests.heads import recorded
@@ -148,6 +151,77 @@ def test_upernet_matches_transformers():
     got = recorded.nchw(jax.jit(whole)(variables, images))[:1]
     want = arrays["out/eval_logits_after_step"].reshape(got.shape)
     assert_agrees(peer, "logits after a step", got, want, atol=2e-5)
+
+
+def test_the_neck_matches_the_official_backbone():
+    arrays, meta = official.load("official_seg_backbone")
+    peer, rest = "oracle official_seg_backbone", {"rtol": 1e-4, "floor": 1e-6}
+    taps = tuple(meta["out_indices"])
+    given = {"use_rel_pos_bias": True}
+    encoder = official.encoder(meta | given, final_norm=False, taps=taps)
+    neck, images = Neck(), official.images(arrays)
+
+    def tree(part):
+        state = official.group(arrays, "param") | official.group(arrays, part)
+        inside = recorded.under(state, **{"": "backbone."})
+        # A name of UPerNet's tells that what is there belongs to one.
+        inside["decode_head.fpn_bottleneck.conv.weight"] = np.zeros((1, 1, 1, 1))
+        found = recorded.variables(inside)
+        made = {kind: below["neck"] for kind, below in found.items()}
+        own = {name: x for name, x in state.items() if not name.startswith("fpn")}
+        return made, official.tree(own, meta["num_heads"])["encoder"]
+
+    variables, params = tree("param")
+
+    def maps(encoder_params, variables, **settings):
+        features = encoder.apply({"params": encoder_params}, images)
+        return neck.apply(variables, four(features), **settings)
+
+    def loss(encoder_params, neck_params):
+        given = variables | {"params": neck_params}
+        settings = {"train": True, "mutable": ["batch_stats"]}
+        made, after = maps(encoder_params, given, **settings)
+        total = sum(
+            jnp.sum(x * arrays[f"in/cotangent_{i}"].transpose(0, 2, 3, 1))
+            for i, x in enumerate(made)
+        )
+        return total, after["batch_stats"]
+
+    for i, x in enumerate(jax.jit(maps)(params, variables)):
+        want = arrays[f"out/feature_{i}"]
+        assert_agrees(peer, "maps", recorded.nchw(x), want, atol=2e-5)
+    learn = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+    (_, by_neck), after = learn(params, variables["params"])
+    want = tree("grad")[0]["params"]
+    recorded.assert_trees_agree(peer, "gradient", by_neck, want, **rest)
+    want = tree("after")[0]["batch_stats"]
+    recorded.assert_trees_agree(peer, "mean or variance", after, want, 1e-5, 1e-6)
+
+
+@pytest.mark.parametrize("name", ["upernet", "setr_pup", "setr_mla"])
+def test_maps_of_an_image_of_another_shape_have_its_grid(name):
+    """Tables of positions are resized, each side by itself."""
+    sizes = {"dim": 8, "depth": 4, "heads": 2, "patch_size": 8}
+    form = {"rel_pos_bias": "per_block", "final_norm": False, "taps": (0, 1, 2, 3)}
+    encoder = Encoder((4, 4), **sizes, **form)
+    net = network.Network(encoder, HEADS[name](5, 8))
+    variables = nn.unbox(
+        network.start(net, jax.random.key(0), jnp.ones((1, 32, 32, 3)))
+    )
+    maps, _ = network.apply(net, variables, jnp.ones((2, 24, 48, 3)))
+    finer = 16 if name == "setr_pup" else 4
+    assert maps.logits.shape == (2, 3 * finer, 6 * finer, 5)
+    assert np.isfinite(maps.logits).all()
+
+
+def test_dropout_drops_whole_features_of_an_image():
+    x = jnp.ones((2, 3, 3, 64))
+    last = Classify(64, 0.5)
+    start = nn.unbox(last.init(jax.random.key(0), x))
+    start["params"]["kernel"] = jnp.eye(64)[None, None]
+    y = last.apply(start, x, train=True, rngs={"dropout": jax.random.key(1)})
+    assert set(np.unique(y)) == {0.0, 2.0}
+    np.testing.assert_array_equal(y, jnp.broadcast_to(y[:, :1, :1], y.shape))
 
 
 def test_a_base_at_640_px_has_as_many_parameters_as_the_released_one():
