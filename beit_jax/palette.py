@@ -5,13 +5,17 @@ import numpy as np
 COLOURS = 256  # after which they begin again
 
 
-def palette() -> np.ndarray:
-    """(COLOURS, 3) uint8 levels; none of them is black, but the last.
+def voc(numbers: np.ndarray) -> np.ndarray:
+    """Numbers (N,) -> (N, 3) uint8 levels, by Pascal VOC's rule: 0 is black.
 
-    Those of the PASCAL VOC, whose first, black, is last here: bit i of a number goes to
-    bit 7 - i // 3 of colour i % 3.
+    The lowest three bits of a number are the highest of red, green and blue, and so on.
     """
-    numbers, colours = np.arange(1, COLOURS + 1) % COLOURS, np.zeros((COLOURS, 3), int)
-    for bit in range(8):
-        colours[:, bit % 3] |= (numbers >> bit & 1) << (7 - bit // 3)
-    return colours.astype(np.uint8)
+    numbers = np.asarray(numbers)[:, None] % COLOURS
+    channels = np.arange(3)
+    levels = ((numbers >> 3 * i + channels) & 1 for i in range(8))
+    return sum(level << 7 - i for i, level in enumerate(levels)).astype(np.uint8)
+
+
+def palette() -> np.ndarray:
+    """(COLOURS, 3) uint8, VOC's of the number above each: black is but the last."""
+    return voc(np.arange(1, COLOURS + 1))

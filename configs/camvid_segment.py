@@ -54,5 +54,6 @@ def get_config(arg: str = ""):
         log={"every_steps": 50},
     )
     if c.choose(config, arg, VARIANTS):
-        config = c.synthetic(c.smaller(config, **c.SMALL_SEGMENTER))
+        changes = c.SMALL_SEGMENTER | {"model__image_size": (32, 32)}
+        config = c.synthetic(c.smaller(config, **changes))
     return config

@@ -24,6 +24,7 @@ def get_config(arg: str = ""):
             "name": "segment",
             "classes": 11,
             "head": {"name": "upernet", "channels": 32, "auxiliary": 32},
+            "taps": (0, 1, 2, 3),
             "losses": {"cross_entropy": {}, "dice": {"weight": 1.0}},
             "inference": {"mode": "whole", "room": (64, 64)},
         },

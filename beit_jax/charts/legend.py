@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from beit_jax.charts.figure import label
 
 _LETTER, _LINE, _EDGE = 12, 18, 6  # pixels: of a letter, from line to line, around
-_COLUMN, _LETTERS = 168, 18  # pixels and letters that a name may take
+COLUMN, _LETTERS = 168, 18  # pixels and letters that a name may take
 
 
 def blend(image: np.ndarray, classes: np.ndarray, colours: np.ndarray) -> np.ndarray:
@@ -26,14 +26,14 @@ def blend(image: np.ndarray, classes: np.ndarray, colours: np.ndarray) -> np.nda
 
 def draw(names: Sequence[str], colours: np.ndarray, width: int) -> np.ndarray:
     """Names beside their colours -> (H, width, 3) uint8, as many lines as they take."""
-    columns = max(1, width // _COLUMN)
+    columns = max(1, width // COLUMN)
     lines = -(-len(names) // columns)
     strip = Image.new("RGB", (width, 2 * _EDGE + _LINE * lines), "white")
     pen = ImageDraw.Draw(strip)
     font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), _LETTER)
     for number, (name, colour) in enumerate(zip(names, colours, strict=True)):
         line, column = divmod(number, columns)
-        x, y = _EDGE + column * _COLUMN, _EDGE + line * _LINE
+        x, y = _EDGE + column * COLUMN, _EDGE + line * _LINE
         pen.rectangle((x, y, x + _LETTER, y + _LETTER), tuple(map(int, colour)))
         text = label(name, _LETTERS)
         pen.text((x + 2 * _LETTER - _EDGE, y - 1), text, "black", font)

@@ -27,8 +27,8 @@ class Segment(encoders.EncoderTask):
       classes: C; a pixel's label is in [0, C), or 255 where it is ignored.
       head: name (of HEADS, "upernet" unless said) and settings; it is given `classes`
         and, as far as it takes them, `norm_eps` and `dtype`.
-      taps: blocks whose outputs the head sees, counted from 0; (): the last of each
-        quarter, 3, 5, 7, 11 of 12 and 7, 11, 15, 23 of 24.
+      taps: blocks whose outputs the head sees, counted from 0; (): those after 1/3,
+        1/2, 2/3 and all of them, 3, 5, 7, 11 of 12 and 7, 11, 15, 23 of 24.
       tap_convention: "official", or "hf": two blocks earlier, as transformers'
         BeitForSemanticSegmentation reads the same numbers; to compare with that.
       auxiliary_weight: of the loss of each auxiliary head, 1 for that of the head.
@@ -184,12 +184,7 @@ def _taps(given: tuple, convention: str, depth: int) -> tuple[int, ...]:
         raise ValueError(
             f"config.task.tap_convention={convention!r} must be one of {tuple(TAPS)}"
         )
-    if not given and depth % 4:
-        raise ValueError(
-            f"config.task.taps=() are the last blocks of four quarters, and "
-            f"model.depth={depth} has none; name the blocks"
-        )
-    blocks = given or tuple(depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4))
+    blocks = given or tuple(max(depth * part // 12 - 1, 0) for part in (4, 6, 8, 12))
     return tuple(block + TAPS[convention] for block in blocks)
 
 

@@ -59,7 +59,6 @@ def test_the_loss_is_of_the_head_and_of_the_auxiliary_one(started):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"task__taps": (), "model__depth": 3}, "model.depth=3 has none"),
         ({"task__taps": (0, 0, 1, 2)}, "no block 2 to tap"),
         ({"task__tap_convention": "mmseg"}, "tap_convention='mmseg'"),
         ({"task__losses": {"iou": {}}}, "no 'iou'"),
@@ -70,6 +69,15 @@ def test_settings_that_do_not_fit_are_named(changes, told):
     with pytest.raises(ValueError, match=told):
         task = tasks.build(runs.config("segment", **changes))
         jax.eval_shape(task.init, jax.random.key(0), runs.batch(task))
+
+
+@pytest.mark.parametrize(
+    ("depth", "taps"),
+    [(2, (0, 0, 0, 1)), (12, (3, 5, 7, 11)), (24, (7, 11, 15, 23))],
+)
+def test_the_blocks_that_a_head_sees_are_the_published_ones(depth, taps):
+    config = runs.config("segment", task__taps=(), model__depth=depth)
+    assert tasks.build(config).encoder.taps == taps
 
 
 @pytest.mark.parametrize(("convention", "taps"), [("official", 2), ("hf", 0)])

@@ -4,19 +4,16 @@ Names are in the order of the numbers in training, "_" for a space; colours are 
 published ones, in hexadecimal.
 """
 
+import numpy as np
+
+from beit_jax.palette import voc
+
 Colours = tuple[tuple[int, int, int], ...]
 
 
 def made(count: int) -> Colours:
-    """Colours by Pascal VOC's rule, of which the first is black; for `count` classes.
-
-    The lowest three bits of a number are the highest of red, green and blue, and so on.
-    """
-
-    def level(number: int, channel: int) -> int:
-        return sum((number >> 3 * i + channel & 1) << 7 - i for i in range(8))
-
-    return tuple(tuple(level(n, c) for c in range(3)) for n in range(count))
+    """Colours of `count` classes by Pascal VOC's rule; the first is black."""
+    return tuple(map(tuple, voc(np.arange(count)).tolist()))
 
 
 def _names(text: str) -> tuple[str, ...]:
