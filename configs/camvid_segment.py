@@ -17,12 +17,12 @@ VARIANTS = {"setr_pup": {"task__head": {"name": "setr_pup", "channels": 64}}}
 
 def get_config(arg: str = ""):
     config = c.new(
-        steps=800,
+        steps=500,
         init_from="runs/camvid/pretrain",
         task={
             "name": "segment",
             "classes": 11,
-            "head": {"name": "upernet", "channels": 64, "auxiliary": 32},
+            "head": {"name": "upernet", "channels": 32, "auxiliary": 32},
             "taps": (0, 1, 2, 3),
             "losses": {"cross_entropy": {"average": "valid"}},
             "inference": {"mode": "whole", "room": (360, 480)},
@@ -50,7 +50,7 @@ def get_config(arg: str = ""):
             "augment": {"interpolation": "bilinear", "photometric": True},
             "decoded_cache_gib": 1.0,
         },
-        optim={"lr": 1e-3, "min_lr": 1e-6, "warmup_steps": 80, "layer_decay": 0.8},
+        optim={"lr": 1e-3, "min_lr": 1e-6, "warmup_steps": 50, "layer_decay": 0.8},
         log={"every_steps": 50},
     )
     if c.choose(config, arg, VARIANTS):

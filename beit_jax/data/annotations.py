@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from beit_jax.data.frame import IGNORED_LABEL, Frame
 from beit_jax.data.ops import decode, geometry
@@ -109,15 +110,15 @@ def _frame(record: Record, wanted: Wanted) -> Arrays:
 
 def _labels_2d(record: Record, wanted: Wanted) -> Arrays:
     frame = wanted.frame(wanted.shapes["labels_2d"][:2])
-    labels = decode.to_labels(record.label_map, frame.whole[::-1])
+    labels = _map_of(record, wanted.classes, frame.whole)
     return {"labels_2d": frame.labels(labels).astype(np.int32)}
 
 
 def _label_map(record: Record, wanted: Wanted) -> Arrays:
     """The map as large as it is, at the top left of its room."""
     room = wanted.shapes["label_map"]
-    height, width = wanted.frame(wanted.size).whole
-    labels = decode.to_labels(record.label_map, (width, height))
+    height, width = whole = wanted.frame(wanted.size).whole
+    labels = _map_of(record, wanted.classes, whole)
     if height > room[0] or width > room[1]:
         raise BadExample(
             f"its label map is {height}x{width} (height x width), and there is room "
@@ -126,6 +127,21 @@ def _label_map(record: Record, wanted: Wanted) -> Arrays:
     made = np.full(room, IGNORED_LABEL, np.uint8)
     made[:height, :width] = labels
     return {"label_map": made}
+
+
+def _map_of(record: Record, classes: int, whole: Size) -> Image.Image:
+    """The whole label map, of mode "L"."""
+    labels = decode.to_labels(record.label_map, whole[::-1])
+    counts = np.array(labels.histogram())
+    counts[IGNORED_LABEL] = 0
+    if classes and counts[classes:].any():
+        label = classes + int(np.flatnonzero(counts[classes:])[0])
+        raise BadExample(
+            f"its label map has {counts[label]} pixels of label {label}; labels must "
+            f"be in 0 .. {classes - 1}, or {IGNORED_LABEL} to be ignored: the source's "
+            "labels.ids or labels.ignore tell what others mean"
+        )
+    return labels
 
 
 def _boxes(record: Record, wanted: Wanted) -> Arrays:

@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 
 from beit_jax.data.ops import colour, geometry
 from beit_jax.data.ops.geometry import Box, Size
+from beit_jax.data.sources.label_maps import IGNORED_LABEL as IGNORED_LABEL
 
-IGNORED_LABEL = 255  # where a label map has no pixel
 NEAREST = Image.Resampling.NEAREST
 _HUGE = 2**26  # pixels that no resized image should have
 

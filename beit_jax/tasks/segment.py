@@ -41,7 +41,7 @@ class Segment(encoders.EncoderTask):
     """
 
     usual = {"head": "upernet"}
-    headline = ("loss", "pixel_accuracy")
+    headline = ("loss", "pixel_accuracy", "miou")
     outputs = ("segments",)
     columns = {"segments": ("image", "labels, ignored black", "predicted")}
 

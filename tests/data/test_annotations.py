@@ -172,9 +172,9 @@ def test_a_kept_evaluation_is_told_apart_by_all_that_is_stored(field):
     assert pipeline.crc32_of(before) != pipeline.crc32_of(after)
 
 
-def whole_map(record, room):
+def whole_map(record, room, classes=0):
     spec = spec_of(image=(*room, 3), label_map=room, frame=(11,))
-    views = Views(Augment(), spec, FRAMES["native"](), training=False)
+    views = Views(Augment(), spec, FRAMES["native"](), False, classes)
     return views.make(record, views.open(record), views.middle)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from beit_jax.data.sources import BadExample, suffixes
+from beit_jax.data.sources.label_maps import LabelMap, Meaning
 
 FORMATS = tuple(suffixes.FORMATS)
 MAX_PIXELS = 2**26  # 8192 x 8192; a file of 100 KB can claim more and fill the memory
@@ -109,30 +110,48 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise BadExample(f"cannot be decoded: {error}") from error
 
 
-def to_labels(data: bytes | np.ndarray, size: tuple[int, int]) -> Image.Image:
+def to_labels(
+    data: bytes | np.ndarray | LabelMap, size: tuple[int, int]
+) -> Image.Image:
     """Encoded or plain (H, W) integers -> an image of mode "L" with labels in 0..255.
 
     Args:
       size: width and height of the image that the labels belong to.
 
     Raises:
-      BadExample: not one channel of 8 bits (or a palette), or another size.
+      BadExample: not one channel of 8 bits (or a palette), nor what a LabelMap says
+        instead; or another size.
     """
+    data, meaning = data if isinstance(data, LabelMap) else (data, Meaning())
     labels = open_image(data) if isinstance(data, bytes) else _array_labels(data)
     if labels.size != size:
         raise BadExample(
             "the label map is {}x{}, its image {}x{}".format(*labels.size, *size)
         )
-    if labels.mode not in ("1", "L", "P"):
-        raise BadExample(
-            f"the label map has pixels of mode {labels.mode}; it must have one channel "
-            "of 8 bits"
-        )
+    _check_labels(labels.mode, meaning)
     try:
-        # A palette only colours the labels for the eye: its indices are the labels.
-        return Image.fromarray(np.asarray(labels).astype(np.uint8))
+        # A palette only colours the labels for the eye: its indices are the labels,
+        # unless colours are what the maps mean.
+        pixels = np.asarray(labels.convert("RGB") if meaning.palette else labels)
     except Exception as error:  # as in to_rgb
         raise BadExample(f"the label map cannot be decoded: {error}") from error
+    return Image.fromarray(meaning.classes(pixels))
+
+
+def _check_labels(mode: str, meaning: Meaning) -> None:
+    """Raises BadExample if pixels of that mode cannot be labels of that meaning."""
+    allowed = ("1", "L", "P", *(_DEEP if meaning.deep else ()))
+    way_out = ""
+    if meaning.palette:
+        allowed = ("RGB", "RGBA", "P")
+        way_out = "; its colours are in labels.palette, so it must have them"
+    elif mode in ("RGB", "RGBA"):
+        way_out = "; for colours give the source labels.palette"
+    elif mode in _DEEP:
+        way_out = "; for numbers of 16 bits give the source labels.ids"
+    if mode not in allowed:
+        told = "" if meaning.palette else "; it must have one channel of 8 bits"
+        raise BadExample(f"the label map has pixels of mode {mode}{told}{way_out}")
 
 
 def to_masks(data: np.ndarray | Sequence[bytes], size: tuple[int, int]) -> np.ndarray:

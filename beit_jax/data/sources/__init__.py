@@ -5,12 +5,15 @@ from typing import Any
 
 from beit_jax import lookup
 from beit_jax.data.sources import (
+    digit_scenes,
     digits,
     folder,
     huggingface,
     listing,
     mixture,
+    pairs,
     parquet,
+    published,
     synthetic,
     tfds,
     webdataset,
@@ -36,14 +39,20 @@ __all__ = [
 ]
 
 SOURCES = {
+    "ade20k": published.Ade20k,
+    "camvid": published.Camvid,
+    "cityscapes": published.Cityscapes,
+    "digit_scenes": digit_scenes.DigitScenes,
     "digits": digits.Digits,
     "folder": folder.Folder,
     "huggingface": huggingface.HuggingFace,
     "list": listing.Listing,
     "mixture": mixture.Mixture,
     "parquet": parquet.Parquet,
+    "segments": pairs.Segments,
     "synthetic": synthetic.Synthetic,
     "tfds": tfds.Tfds,
+    "voc": published.Voc,
     "webdataset": webdataset.WebDataset,
 }
 

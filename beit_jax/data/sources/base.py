@@ -68,7 +68,8 @@ class Record(NamedTuple):
     Attributes:
       image: an encoded image, or (H, W, 3) uint8.
       label: in [0, C).
-      label_map: an encoded image of one channel, or (H, W) integers.
+      label_map: an encoded image of one channel, or (H, W) integers; or a LabelMap of
+        label_maps.py, which tells what they mean.
       boxes: (M, 4) float32 top, left, bottom, right in pixels.
       classes: (M,) int32, those of the boxes.
       masks: of the boxes' objects, (M, H, W) uint8 or bool, or M encoded images of one
@@ -79,7 +80,7 @@ class Record(NamedTuple):
 
     image: bytes | np.ndarray
     label: int | None = None
-    label_map: bytes | np.ndarray | None = None
+    label_map: bytes | np.ndarray | tuple | None = None
     boxes: np.ndarray | None = None
     classes: np.ndarray | None = None
     masks: np.ndarray | Sequence[bytes] | None = None
@@ -96,11 +97,13 @@ class Source:
     Attributes:
       notes: sentences on what was found and left out.
       targets: names of the numbers in a record's `more["numbers"]`, (T,) float32.
+      colours: of the classes in a picture of a label map, (r, g, b) each; empty: any.
     """
 
     info: Info
     notes: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    colours: tuple[tuple[int, int, int], ...] = ()
 
     def read(self, index: int) -> Record:
         """Example `index` in [0, num_examples). Many threads may read at once.

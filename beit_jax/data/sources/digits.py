@@ -33,13 +33,7 @@ class Digits(Source):
           labels_per_class: keep this many random images of each class; 0 = all.
           subset_seed: chooses them.
         """
-        from sklearn.datasets import load_digits  # 1 s to import: only when used
-
-        parts = {"train": slice(0, _TRAIN), "test": slice(_TRAIN, None)}
-        if split not in parts:
-            raise ValueError(f"no split {split!r} of digits; it has train, test")
-        grey, labels = load_digits(return_X_y=True)
-        grey, labels = grey[parts[split]], labels[parts[split]]
+        grey, labels = load(split)
         subset = Subset(labels_per_class=labels_per_class, seed=subset_seed)
         chosen = subset.keep(len(labels), lambda mine: labels[mine])
         names = (f"{split} {number}" for number in chosen)
@@ -49,7 +43,7 @@ class Digits(Source):
             tuple("0123456789"),
             digest(names, labels[chosen]),
         )
-        self._images = _enlarge(grey[chosen].reshape(-1, 8, 8), size)
+        self._images = enlarge(grey[chosen], size)
         self._labels = labels[chosen].tolist()
 
     def read(self, index: int) -> Record:
@@ -59,7 +53,22 @@ class Digits(Source):
         return f"image {index} of {self.info.name}"
 
 
-def _enlarge(grey: np.ndarray, size: int) -> np.ndarray:
+def load(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Digits (n, 8, 8) in 0..16 and labels (n,) of "train" (1,397) or "test" (400).
+
+    Raises:
+      ValueError: no such split.
+    """
+    from sklearn.datasets import load_digits  # 1 s to import: only when used
+
+    parts = {"train": slice(0, _TRAIN), "test": slice(_TRAIN, None)}
+    if split not in parts:
+        raise ValueError(f"no split {split!r} of digits; it has train, test")
+    grey, labels = load_digits(return_X_y=True)
+    return grey[parts[split]].reshape(-1, 8, 8), labels[parts[split]]
+
+
+def enlarge(grey: np.ndarray, size: int) -> np.ndarray:
     """(n, 8, 8) in 0..16 -> (n, size, size, 3) uint8, bicubic."""
     levels = np.round(grey * (255 / 16)).astype(np.uint8)
     large = [

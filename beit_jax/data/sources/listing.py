@@ -1,7 +1,7 @@
 """Images named by a list, one a line, with labels, label maps or boxes."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from beit_jax.data.sources import list_rows
 from beit_jax.data.sources.base import Info, Record, Source, check_unique, digest
 from beit_jax.data.sources.classes import infer_names, numbering
 from beit_jax.data.sources.files import open_files
+from beit_jax.data.sources.label_maps import Meaning
 from beit_jax.data.sources.list_rows import Form, Problems, Row
 from beit_jax.data.sources.subset import Subset
 from beit_jax.ranges import Count, SubsetSeed
@@ -32,7 +33,7 @@ class Listing(Source):
     All but image may be absent, but then from every line. Others are ignored.
 
     Without `class_names`, the classes are the names that occur, sorted, or "0" to the
-    largest number that occurs. A label map's classes are not looked at.
+    largest number that occurs. A label map's classes are not looked for.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Listing(Source):
         part: str = "",
         separator: str = "",
         targets: tuple = (),
+        labels: Mapping = (),
     ):
         """Reads the list and checks all that it says.
 
@@ -61,6 +63,8 @@ class Listing(Source):
             of its own. Subsets are drawn within the part.
           separator: between the labels of an image, "|" say; empty: there is one.
           targets: columns with a number each, for regression.
+          labels: what the pixels of label maps mean, if not the numbers of classes:
+            `reduce_zero_label`, `palette`, `ids`, `ignore` of label_maps.Meaning.
 
         Raises:
           ValueError: the list cannot be used; names its first bad lines. A folder's
@@ -78,21 +82,24 @@ class Listing(Source):
         _look_up(rows, self._files.missing(needed), self._root, problems)
         problems.raise_any()
         labelled = rows[0].label is not None
-        labels = np.array([row.label or 0 for row in rows], np.int32)
+        numbers = np.array([row.label or 0 for row in rows], np.int32)
         chosen = Subset(part, limit, labels_per_class, subset_seed).keep(
-            len(rows), (lambda mine: labels[mine]) if labelled else None, class_names
+            len(rows), (lambda mine: numbers[mine]) if labelled else None, class_names
         )
+        self._meaning = Meaning.from_config(labels, class_names)
         self._rows = [rows[i] for i in chosen]
         self.info = Info(
             os.path.basename(path),
             len(chosen),
             class_names,
-            digest(map(_told, self._rows), labels[chosen]),
+            digest([*map(_told, self._rows), *self._meaning.told], numbers[chosen]),
         )
 
     def read(self, index: int) -> Record:
         row = self._rows[index]
-        label_map = self._files.read(row.label_map) if row.label_map else None
+        label_map = None
+        if row.label_map:
+            label_map = self._meaning.of(self._files.read(row.label_map))
         return Record(
             self._files.read(row.image),
             row.label,

@@ -47,7 +47,7 @@ class Synthetic(Source):
     def read(self, index: int) -> Record:
         label = index % len(self.info.class_names)
         turn = label / len(self.info.class_names)
-        drawn = _uniforms(self._seed, index, 3)
+        drawn = uniforms(self._seed, index, 3)
         phase, width, light = drawn
         across, down = np.cos(np.pi * turn), np.sin(np.pi * turn)
         along = self._place * across + self._place[:, None] * down
@@ -69,7 +69,8 @@ class Synthetic(Source):
         return f"image {index} of synthetic"
 
 
-def _uniforms(seed: int, index: int, count: int) -> list[float]:
+def uniforms(seed: int, index: int, count: int) -> list[float]:
+    """Numbers in [0, 1) of an example, a pure function of (seed, index)."""
     # Philox's raw numbers: numpy promises them, unlike those of Generator's methods.
     key = np.array([seed % 2**64, index], np.uint64)
     raw = np.random.Philox(key=key).random_raw(count)
