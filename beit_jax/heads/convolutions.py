@@ -34,11 +34,9 @@ class Conv(nn.Module):
         """
         shape = (self.size, self.size, x.shape[-1], self.features)
         init = partitioned(kaiming, None, None, "embed", "mlp")
-        kernel = self.param("kernel", init, shape)
+        kernel = gathered(self.param("kernel", init, shape), "mlp")
         if self.size == 1:
             return pixelwise(x, kernel[0, 0], self.dtype)
-        # Of fsdp's parts a convolution would make parts of sums over the whole grid.
-        kernel = constrain(kernel, None, None, None, "mlp")
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         layout = ("NHWC", "HWIO", "NHWC")
         x = jax.lax.conv_general_dilated(
@@ -81,7 +79,7 @@ class Classify(nn.Module):
         x = drop(x)
         init = partitioned(last_normal, None, None, "embed", None)
         shape = (1, 1, x.shape[-1], self.classes)
-        kernel = self.param("kernel", init, shape)
+        kernel = gathered(self.param("kernel", init, shape), None)
         bias_init = partitioned(nn.initializers.zeros, None)
         bias = self.param("bias", bias_init, shape[-1:])
         return pixelwise(x, kernel[0, 0], self.dtype) + bias
@@ -103,12 +101,22 @@ class ConvTranspose(nn.Module):
         start = torch_uniform(4 * self.features)  # so PyTorch counts its inputs
         init = partitioned(start, None, None, "embed", "mlp")
         kernel = self.param("kernel", init, (2, 2, dim, self.features))
+        kernel = gathered(kernel, "mlp")
         bias = self.param("bias", partitioned(start, "mlp"), (self.features,))
         spec = "nc,yxcd->nyxd"
         x = product(spec, x.reshape(-1, dim), kernel, self.dtype)
         x = x.reshape(batch, height, width, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
         x = x.reshape(batch, 2 * height, 2 * width, -1) + bias
         return constrain(x, "batch", None, None, "mlp")
+
+
+def gathered(kernel: Array, out: str | None) -> Array:
+    """A kernel (y, x, in, out) whole but for its outputs, before it meets a batch.
+
+    Of fsdp's parts of the inputs XLA else makes gradients of the batch in parts of
+    features, and puts these together in a wrong order (jax 0.10, three mesh axes).
+    """
+    return constrain(kernel, None, None, None, out)
 
 
 def pixelwise(x: Array, kernel: Array, dtype: jnp.dtype) -> Array:

@@ -44,7 +44,7 @@ def foreign(saved: Restored, dialect: str, target: pathlib.Path) -> Foreign:
     names = Names(dialect == "hf", pretrains=pretrains, segments=segments)
     parts = [part for part in beit_names.parts(heads) if part.ours in flat]
     if segments:
-        head = saved.config["task"].get("head", {}).get("name", "upernet")
+        head = dict(saved.config["task"].get("head", ())).get("name", "upernet")
         found = segment_names.of_ours(head, flat, dialect)
         parts += beit_names.segment_parts(found)
     patch = flat[f"{ENCODER}/patch_embed/proj/kernel"].shape[0]
@@ -80,8 +80,7 @@ def foreign(saved: Restored, dialect: str, target: pathlib.Path) -> Foreign:
         extra |= _no_biases(flat)
     processor, more = processors.to_processor(saved.card)
     if segments:
-        depth, dim = flat[f"{ENCODER}/blocks/attn/qkv"].shape[:2]
-        told, notes = segment_config.to_config(saved, dim, depth)
+        told, notes = segment_config.to_config(saved, flat)
         processor, more = segment_config.to_processor(saved)
         config |= told
     if grid[0] != grid[1] and {SHARED_TABLE, OWN_TABLE} & flat.keys():
@@ -151,8 +150,8 @@ def _hf_config(
         # would be a second one before it.
         config |= {"architectures": ["BeitForMaskedImageModeling"]}
         config |= {"use_mean_pooling": True, "vocab_size": vocab}
-    last = {"params/head/kernel", "params/decode_head/conv_seg/kernel"} & flat.keys()
-    for path in last:
+    lasts = ("params/head/kernel", "params/decode_head/conv_seg/kernel")
+    for path in flat.keys() & {*lasts}:
         classes = flat[path].shape[-1]
         labels = saved.card["class_names"] or [f"LABEL_{i}" for i in range(classes)]
         config |= {

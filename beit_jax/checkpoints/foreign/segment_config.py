@@ -111,19 +111,24 @@ SETTINGS = {"upernet": _upernet, "setr_pup": _up, "setr_mla": _mla}
 
 
 def to_config(
-    saved: Restored, dim: int, depth: int
+    saved: Restored, flat: Mapping[str, Array]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What config.json tells of our task besides its classes, and notes.
+
+    Args:
+      flat: our leaves by path.
 
     Raises:
       ValueError: what transformers' network cannot be.
     """
     section = saved.config["task"]
-    head = {"channels": 512, "auxiliary": 256, "pools": POOLS, **section["head"]}
-    if head["channels"] != dim:
+    depth, dim = flat["params/encoder/blocks/attn/qkv"].shape[:2]
+    channels = len(flat["params/decode_head/bottleneck/bn/bias"])
+    auxiliary = len(flat.get("params/auxiliary_head/convs_0/bn/bias", ()))
+    if channels != dim:
         raise ValueError(
             f"transformers has a head of as many channels as the encoder, {dim}, not "
-            f"{head['channels']}; write it --to official"
+            f"{channels}; write it --to official"
         )
     taps = tuple(section.get("taps") or quarters(depth))
     if len({*taps}) < 4 or list(taps) != sorted(taps):
@@ -142,9 +147,9 @@ def to_config(
         "use_mean_pooling": True,
         "out_indices": list(taps),
         OURS: convention,
-        "pool_scales": list(head["pools"]),
-        "use_auxiliary_head": head["auxiliary"] > 0,
-        "auxiliary_channels": head["auxiliary"] or 256,
+        "pool_scales": list(dict(section.get("head", ())).get("pools", POOLS)),
+        "use_auxiliary_head": auxiliary > 0,
+        "auxiliary_channels": auxiliary or 256,
         "auxiliary_num_convs": 1,
         "auxiliary_concat_input": False,
         "auxiliary_loss_weight": section.get("auxiliary_weight", 0.4),
