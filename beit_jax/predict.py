@@ -39,6 +39,7 @@ from beit_jax.run import found as found_lib
 from beit_jax.run import opened, predictions
 from beit_jax.run.found import Prediction
 from beit_jax.run.predictions import PREDICTIONS, Asked
+from beit_jax.stores import on_disk
 
 PER_DEVICE = 16  # images in a batch, unless the user says otherwise
 
@@ -160,7 +161,7 @@ def _numbers(flag: str, texts: Sequence[str]) -> list[int]:
 
 
 def main(options, *images: str) -> None:
-    out, bad = pathlib.Path(options.out).expanduser(), []
+    out, bad = on_disk(options.out, "--out"), []
     kind = lookup.lookup(PREDICTIONS, options.what, "--what")
     patch = _numbers("patch", options.patch)
     if len(patch) not in (0, 2):

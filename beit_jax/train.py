@@ -88,7 +88,7 @@ def _train(config: ConfigDict, place: Place, quiet: bool, stop: StopSignal) -> d
         if over and not late:
             for note in told:
                 meter.say(f"note: {note}")
-            meter.say(f"{workdir} is complete at step {first}{early.why}")
+            meter.say(f"{place} is complete at step {first}{early.why}")
             return last(workdir, tests)
         if first:
             notes.append(f"goes on from step {first} of {plan.total}")
@@ -97,7 +97,8 @@ def _train(config: ConfigDict, place: Place, quiet: bool, stop: StopSignal) -> d
         evaluator = Evaluator(task, mesh, config.seed)
 
         clock.go_on(times(workdir), first)  # before the writer drops some of them
-        # After the restore: a run that is refused leaves no files.
+        # After the restore: a run that is refused leaves no files, and disturbs none.
+        place.take()
         told_to = config.log.writers, config.to_dict()
         with Writer(workdir, first, shard[0] == 0, *told_to) as writer:
             list_skipped(workdir, shard[0], stream, tests)

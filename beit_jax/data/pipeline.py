@@ -8,7 +8,6 @@ seeking is free, and hosts only divide the work.
 import functools
 import hashlib
 import json
-import pathlib
 import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from beit_jax.data.batches import Batch, Batches, Shard, Spec, train_only
 from beit_jax.data.graph import tf
 from beit_jax.data.kept import Kept
 from beit_jax.data.ledger import Ledger
+from beit_jax.stores import on_disk
 
 
 def train_stream(
@@ -168,7 +168,7 @@ class EvalStream(_Stream):
             lambda: plan.iterate(tf.data.Dataset.range(self.steps_per_epoch), shard),
             spec,
             self.steps_per_epoch,
-            pathlib.Path(folder).expanduser() / f"eval-{name}" if folder else None,
+            on_disk(folder, "data.eval_cache") / f"eval-{name}" if folder else None,
         )
 
 

@@ -28,7 +28,7 @@ from beit_jax import stores
 from beit_jax.checkpoints.hashes import COMMITTED
 from beit_jax.checkpoints.steps import tell
 from beit_jax.stores import Store
-from beit_jax.text import one_line, utf8
+from beit_jax.text import utf8
 
 OWNER = ".run"
 EVERY_SECONDS = 30  # between two looks at what is new
@@ -48,6 +48,12 @@ class Place:
     def __init__(self, folder: pathlib.Path, notes: tuple[str, ...] = ()):
         self.folder, self.notes = folder, [*notes]
 
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def take(self) -> None:
+        """Makes the place this run's; until then nothing in it is changed."""
+
     def check(self) -> None:
         """Raises what makes it senseless to go on; does not wait."""
 
@@ -60,7 +66,7 @@ class Mirror(Place):
     """A folder that is copied to a bucket in the background."""
 
     def __init__(self, store: Store, folder: pathlib.Path):
-        """Brings here what is there; from then on the place is this run's."""
+        """Brings here what is there."""
         note = (
             f"works in {folder}, and copies that to {store.url} every "
             f"{EVERY_SECONDS} s and at the end; a bucket cannot be locked: a run that "
@@ -69,14 +75,19 @@ class Mirror(Place):
         super().__init__(folder, (note,))
         self._store, self._taken = store, None
         self._name = f"process {os.getpid()} on {socket.gethostname()}, {uuid.uuid4()}"
-        store.write(OWNER, self._name.encode())
         found = store.versions().keys()
         there = {name for name in found if not _is_for_now(name)}
         whole = [name for name in there if not _is_cut_short(name, there)]
         store.get(whole, folder)
         # Name -> size and time of change, as they were when they were the same there.
         self._same = dict.fromkeys(there, None) | {n: self._stamp(n) for n in whole}
-        self._ending = threading.Event()
+        self._ending, self._thread = threading.Event(), None
+
+    def __str__(self) -> str:
+        return self._store.url
+
+    def take(self) -> None:
+        self._store.write(OWNER, self._name.encode())
         self._thread = threading.Thread(target=self._go_on, daemon=True)
         self._thread.start()
 
@@ -86,6 +97,8 @@ class Mirror(Place):
 
     def close(self) -> None:
         """Copies the rest and lets go of the place; raises what keeps it from that."""
+        if not self._thread:
+            return
         self._ending.set()
         self._thread.join()
         self.check()
@@ -129,7 +142,10 @@ class Mirror(Place):
         """A file as it is at this moment; one more line may come at any time."""
         with contextlib.suppress(FileNotFoundError):
             stamp = self._stamp(name)
-            self._store.write(name, (self.folder / name).read_bytes())
+            if name.startswith("checkpoints/"):  # large, set aside for its damage
+                self._store.put(self.folder, [name])
+            else:
+                self._store.write(name, (self.folder / name).read_bytes())
             self._same[name] = stamp
 
     def _send_step(self, new: dict[str, tuple[int, int]]) -> None:
@@ -214,7 +230,11 @@ def placed(workdir: str | pathlib.Path) -> Iterator[Place]:
     scratch = tempfile.mkdtemp(prefix="beit_jax_")
     folder = pathlib.Path(scratch, posixpath.basename(store.url))
     folder.mkdir()
-    mirror = Mirror(store, folder)
+    try:
+        mirror = Mirror(store, folder)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
     try:
         yield mirror
     finally:
@@ -223,7 +243,7 @@ def placed(workdir: str | pathlib.Path) -> Iterator[Place]:
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"{one_line(error.strerror)}. What was not copied to it is in {folder}",
+                f"{error.strerror}; what was not copied there is in {folder}",
                 error.filename,
             ) from error
         shutil.rmtree(scratch, ignore_errors=True)
