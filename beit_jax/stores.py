@@ -88,8 +88,12 @@ class Store:
             self._files.pipe_file(self._path(name), data)
 
     def get(self, names: Iterable[str], folder: pathlib.Path) -> None:
-        """Copies files into a folder on this machine, below which they keep names."""
-        here = {self._path(name): folder / name for name in names}
+        """Copies files into a folder on this machine, below which they keep names.
+
+        Raises:
+          ValueError: a name that leads out of the folder.
+        """
+        here = {self._path(name): folder / _inside(name) for name in names}
         for path in here.values():
             path.parent.mkdir(parents=True, exist_ok=True)
         with _told(self.url):
@@ -148,6 +152,15 @@ def copied(url: str, names: Mapping[str, str] | None = None) -> pathlib.Path:
                 if not place.is_dir():  # else another process was first
                     raise
     return place / called
+
+
+def _inside(name: str) -> str:
+    """A name in a store may be any text; this one is below its folder."""
+    if name.startswith("/") or ".." in name.split("/"):
+        raise ValueError(
+            f"{name!r} leads out of its folder; it is not copied from there"
+        )
+    return name
 
 
 @contextlib.contextmanager

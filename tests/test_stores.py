@@ -48,6 +48,13 @@ def test_a_copy_that_fails_leaves_nothing(store, cache):
     assert list((cache / "copied").iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["../a", "b/../../a", "/a"])
+def test_a_name_that_leads_out_of_its_folder_is_not_copied(name, store, tmp_path):
+    with pytest.raises(ValueError, match="leads out of its folder"):
+        store.get([name], tmp_path / "here")
+    assert not (tmp_path / "a").exists()
+
+
 def test_what_is_not_there_is_said(store):
     assert store.versions() == {}
     with pytest.raises(FileNotFoundError) as told:
