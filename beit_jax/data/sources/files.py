@@ -10,6 +10,7 @@ from typing import Protocol
 from beit_jax import stores
 from beit_jax.data.sources import archives
 from beit_jax.data.sources.base import BadExample, DataError
+from beit_jax.data.sources.names import Names
 from beit_jax.data.sources.paths import is_hidden
 
 KINDS = {
@@ -36,7 +37,16 @@ class Files(Protocol):
 
     Hidden files are ignored, and what in archives is no plain file. Of a folder, that
     is told when it is read.
+
+    Attributes:
+      stamped: files by whose size and time of change all that is known of it stays
+        right; none where one has to look again.
     """
+
+    stamped: tuple[str, ...]
+
+    def known(self) -> Names:
+        """Sorted, all of `names`, and perhaps more that can be read."""
 
     def names(self) -> list[str]:
         """Sorted paths relative to the root, with forward slashes."""
@@ -109,7 +119,10 @@ class Directory:
 
     def __init__(self, root: pathlib.Path, wanted: Callable[[str], bool]):
         self._root = root
-        self._wanted = wanted
+        self._wanted, self.stamped = wanted, ()
+
+    def known(self) -> Names:
+        return Names(self.names())
 
     def names(self) -> list[str]:
         found, above = [], {str(self._root): {_identity(self._root): self._root}}
@@ -149,7 +162,10 @@ class Bucket:
 
     def __init__(self, url: str, wanted: Callable[[str], bool]):
         self._store = stores.Store(url)
-        self._wanted = wanted
+        self._wanted, self.stamped = wanted, ()
+
+    def known(self) -> Names:
+        return Names(self.names())
 
     def names(self) -> list[str]:
         found = self._store.versions()
