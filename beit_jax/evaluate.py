@@ -43,7 +43,7 @@ def chosen(seen: Opened, names: Sequence[str]) -> list[Evaluation]:
             )
     for name in set(config.evals) - set(names):
         del config.evals[name]
-    found = evaluations(config, seen.task)
+    found = evaluations(config, seen.task, once=True)
     if not found:
         raise ValueError(
             f"data.eval_source of {path} is empty: nothing to evaluate on; give "

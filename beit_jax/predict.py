@@ -124,7 +124,8 @@ def _stream(
     """The images as the checkpoint's evaluation would show them; bad ones are noted."""
     data.on_bad, data.max_bad, data.eval_cache = "skip", 1.0, ""
     data.batch_size = batch_size
-    return pipeline.eval_stream(data, spec | found_lib.FRAME, seed, source)
+    spec = spec | found_lib.FRAME
+    return pipeline.eval_stream(data, spec, seed, source, again=False)
 
 
 def _one_by_one(find, stream: pipeline.EvalStream, mesh: Mesh) -> Iterator[Prediction]:
