@@ -1,4 +1,4 @@
-"""What the index of a large source costs: `python -m benchmarks.index --examples N`.
+"""What the index of a large source costs: `python benchmarks/index.py --examples N`.
 
 Makes a .tar of N empty files that are called as ImageNet's are, and opens it as the
 source "folder" does, twice: the first time finds the files, the second loads what was
@@ -6,6 +6,7 @@ kept of them. With --folder the files lie in a folder instead. Each opening is a
 of its own, which prints seconds, its peak of memory, and bytes an example that stay.
 """
 
+import argparse
 import gc
 import pathlib
 import resource
@@ -15,12 +16,6 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
-
-from absl import app, flags
-
-EXAMPLES = flags.DEFINE_integer("examples", 1_400_000, "files")
-FOLDER = flags.DEFINE_bool("folder", False, "lie in a folder, not in a .tar")
-OPEN = flags.DEFINE_string("open", "", "a source to open in this process")
 
 _CLASSES = 21_841
 
@@ -66,17 +61,21 @@ def opened(path: str) -> None:
     )
 
 
-def main(_) -> None:
-    if OPEN.value:
-        return opened(OPEN.value)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--examples", type=int, default=1_400_000)
+    parser.add_argument("--folder", action="store_true")
+    parser.add_argument("--open", help="a source to open in this process")
+    args = parser.parse_args()
+    if args.open:
+        return opened(args.open)
     with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder, "images" if FOLDER.value else "images.tar")
-        (make_folder if FOLDER.value else make_tar)(path, EXAMPLES.value)
+        path = pathlib.Path(folder, "images" if args.folder else "images.tar")
+        (make_folder if args.folder else make_tar)(path, args.examples)
         for what in ("found", "loaded"):
-            print(what, flush=True)
-            command = [sys.executable, "-m", "benchmarks.index", "--open", str(path)]
-            subprocess.run(command, check=True)
+            print(f"{what}: ", end="", flush=True)
+            subprocess.run([sys.executable, __file__, f"--open={path}"], check=True)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()
