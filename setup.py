@@ -27,6 +27,7 @@ setup(
         "chex>=0.1.90,<0.2",
         "filelock>=3.12,<5",  # JAX bounds the cache of compiled programs with it
         "flax>=0.12,<0.13",
+        "fsspec>=2024.6",  # files in buckets; Orbax brings it
         "google-crc32c>=1.5,<2",  # checksums of TFRecord and safetensors files
         "jax>=0.10,<0.12",
         "matplotlib>=3.9,<4",
@@ -47,6 +48,8 @@ setup(
     extras_require={
         "datasets": ["datasets>=3,<6"],  # the source "huggingface"
         "mlflow": ["mlflow-skinny>=3,<4"],  # log.writers=("mlflow",)
+        "gs": ["gcsfs>=2024.6"],  # gs:// for work directories, checkpoints and data
+        "s3": ["s3fs>=2024.6"],  # s3:// for the same
         "wandb": ["wandb>=0.19,<1"],  # log.writers=("wandb",)
         "parquet": ["pyarrow>=17"],  # the source "parquet"
         "cuda": ["jax[cuda13]>=0.10,<0.12"],

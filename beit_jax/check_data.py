@@ -11,7 +11,6 @@ The exit code is 65 if an example cannot be used.
 """
 
 import json
-import pathlib
 import sys
 import time
 from typing import Any
@@ -33,6 +32,7 @@ from beit_jax.data.batches import Batches
 from beit_jax.data.sources import segment_classes
 from beit_jax.data.survey import Survey
 from beit_jax.models.pixels import PIXEL_SPACES
+from beit_jax.stores import on_disk
 from beit_jax.tasks import on_device
 from beit_jax.text import UTF8, one_line
 
@@ -179,7 +179,7 @@ def main(options) -> None:
         survey.compare(sources.build(data.eval_source), options.limit)
     found = survey.report(time.perf_counter() - begun)
     tell(found, console)
-    out = pathlib.Path(options.out).expanduser()
+    out = on_disk(options.out, "--out")
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.json").write_text(json.dumps(found, indent=2) + "\n", **UTF8)
     console.print(_plain(f"wrote {out / 'report.json'}"))

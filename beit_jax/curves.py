@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from beit_jax import command
+from beit_jax import command, stores
 from beit_jax.charts import curves as chart
 from beit_jax.lookup import nearest
 from beit_jax.run.writer import history
@@ -25,6 +25,8 @@ def read(workdir: str | pathlib.Path) -> dict[str, Curve]:
     Raises:
       ValueError: no metrics there.
     """
+    if stores.is_remote(workdir):
+        workdir = stores.copied(f"{workdir}/metrics.jsonl").parent
     workdir = pathlib.Path(workdir).expanduser()
     told: dict[str, list[tuple[int, float]]] = {}
     for step, values in history(workdir):
@@ -82,7 +84,7 @@ def _labels(runs: Sequence[str]) -> list[str]:
 
 
 def main(options, *runs: str) -> None:
-    out = pathlib.Path(options.out).expanduser()
+    out = stores.on_disk(options.out, "--out")
     if out.suffix.lower() not in Image.registered_extensions():
         raise ValueError(f"--out={out} does not end as a picture does; in .png, say")
     curves = collect(runs, options.metric, options.smooth)

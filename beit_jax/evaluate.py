@@ -28,6 +28,7 @@ from beit_jax.run.checks import check_classes
 from beit_jax.run.evaluator import ALL, Evaluation, Evaluator, evaluations
 from beit_jax.run.opened import Opened
 from beit_jax.run.writer import write_report
+from beit_jax.stores import on_disk
 
 
 def chosen(seen: Opened, names: Sequence[str]) -> list[Evaluation]:
@@ -42,7 +43,7 @@ def chosen(seen: Opened, names: Sequence[str]) -> list[Evaluation]:
             )
     for name in set(config.evals) - set(names):
         del config.evals[name]
-    found = evaluations(config, seen.task)
+    found = evaluations(config, seen.task, once=True)
     if not found:
         raise ValueError(
             f"data.eval_source of {path} is empty: nothing to evaluate on; give "
@@ -78,6 +79,7 @@ def evaluate(
     Raises:
       ValueError: no checkpoint, one that does not fit, or nothing to evaluate on.
     """
+    folder = on_disk(out, "--out")
     seen = opened.open(path, config)
     if tta:
         seen.config.task.tta = tta
@@ -112,9 +114,8 @@ def evaluate(
                 count = config.eval.pictures
                 pictures = evaluator.paint(state, frozen, one, shard, count, scorer)
                 if not shard[0]:
-                    folder = pathlib.Path(out).expanduser() / one.prefix
                     tables = scorer.report().tables
-                    write_report(folder, measured, pictures, tables)
+                    write_report(folder / one.prefix, measured, pictures, tables)
     return metrics
 
 

@@ -29,6 +29,7 @@ from beit_jax.checkpoints.steps import Restored
 from beit_jax.run import card, opened
 from beit_jax.run.bank import Bank, encoding, fill, splits
 from beit_jax.run.opened import Opened
+from beit_jax.stores import on_disk
 from beit_jax.targets.tokens import UNTRAINED
 from beit_jax.tasks import encoders
 from beit_jax.text import UTF8
@@ -153,6 +154,7 @@ def knn(
     Raises:
       ValueError: settings, a checkpoint or data that cannot be used.
     """
+    workdir = None if workdir is None else on_disk(workdir, "--workdir")
     seen = untrained(config) if path == UNTRAINED else opened.open(path)
     mesh = sharding.make_mesh({"data": -1})
     encode = encoding(seen, features, mesh)
@@ -175,7 +177,6 @@ def knn(
         **score(memory, queries, k, temperature),
     }
     if workdir is not None:
-        workdir = pathlib.Path(workdir).expanduser()
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "knn.json").write_text(json.dumps(told, indent=2) + "\n", **UTF8)
         shown = told["best_block"] if block is None else block

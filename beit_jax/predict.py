@@ -41,6 +41,7 @@ from beit_jax.run import found as found_lib
 from beit_jax.run import opened, predictions
 from beit_jax.run.found import Prediction
 from beit_jax.run.predictions import PREDICTIONS, Asked
+from beit_jax.stores import on_disk
 
 PER_DEVICE = 16  # images in a batch, unless the user says otherwise
 
@@ -125,7 +126,8 @@ def _stream(
     """The images as the checkpoint's evaluation would show them; bad ones are noted."""
     data.on_bad, data.max_bad, data.eval_cache = "skip", 1.0, ""
     data.batch_size = batch_size
-    return pipeline.eval_stream(data, spec | found_lib.FRAME, seed, source)
+    spec = spec | found_lib.FRAME
+    return pipeline.eval_stream(data, spec, seed, source, again=False)
 
 
 def _one_by_one(find, stream: pipeline.EvalStream, mesh: Mesh) -> Iterator[Prediction]:
@@ -161,7 +163,7 @@ def _numbers(flag: str, texts: Sequence[str]) -> list[int]:
 
 
 def main(options, *images: str) -> None:
-    out, bad = pathlib.Path(options.out).expanduser(), []
+    out, bad = on_disk(options.out, "--out"), []
     kind = lookup.lookup(PREDICTIONS, options.what, "--what")
     patch = _numbers("patch", options.patch)
     if len(patch) not in (0, 2):

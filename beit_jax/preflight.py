@@ -9,7 +9,6 @@ The exit code is 0 if the step fits as asked, 69 if not.
 """
 
 import json
-import pathlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +30,7 @@ from beit_jax.ahead.ways import flags as as_flags
 from beit_jax.data import sources
 from beit_jax.run.summary import flops_by_precision
 from beit_jax.run.traced import Step, nbytes, places, trace
+from beit_jax.stores import on_disk
 from beit_jax.text import UTF8
 
 TOO_LARGE = 69  # the step does not fit
@@ -153,7 +153,7 @@ def main(options) -> None:
     found = preflight(options)
     report.tell(found)
     if options.json:
-        path = pathlib.Path(options.json).expanduser()
+        path = on_disk(options.json, "--json")
         path.write_text(json.dumps(found, indent=2) + "\n", **UTF8)
     if not found["fits"]:
         sys.exit(TOO_LARGE)

@@ -29,6 +29,7 @@ from beit_jax.run.lock import locked
 from beit_jax.run.parts import Parts, assemble
 from beit_jax.run.step import make_gradients, make_update
 from beit_jax.run.whole import whole
+from beit_jax.stores import on_disk
 
 _MOST = 8  # examples that are looked for
 
@@ -56,7 +57,7 @@ def replay(
     Raises:
       ValueError: no such step, or no checkpoint before it.
     """
-    workdir = pathlib.Path(workdir).expanduser().resolve()
+    workdir = on_disk(workdir, "--workdir").resolve()
     step = _failed(workdir, step)
     if config is None:
         config = config_lib.load(workdir / "config.json")

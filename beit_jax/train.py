@@ -33,13 +33,13 @@ from beit_jax.run.evaluator import Evaluation, Evaluator
 from beit_jax.run.lock import locked
 from beit_jax.run.meter import Meter
 from beit_jax.run.parts import assemble
+from beit_jax.run.place import Place, placed
 from beit_jax.run.reports import Reports, owed
 from beit_jax.run.step import make_update
 from beit_jax.run.stop import Preempted as Preempted  # what `train` raises
 from beit_jax.run.stop import StopSignal
 from beit_jax.run.whole import whole
 from beit_jax.run.writer import Writer, read_last, times
-from beit_jax.text import utf8
 
 
 def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) -> dict:
@@ -60,24 +60,12 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, quiet: bool = False) 
         raise ValueError("; ".join(refused))
     modules.note(config.modules)
     hosts.agree(config.to_dict())
-    if "://" in str(workdir):
-        raise ValueError(
-            f"the work directory {str(workdir)!r} must be a path; mount the bucket as "
-            "a folder (gcsfuse, s3fs) and name that"
-        )
-    workdir = pathlib.Path(workdir).expanduser().resolve()
-    if utf8(str(workdir)) != str(workdir):
-        raise ValueError(
-            f"the work directory {str(workdir)!r} must have a name in UTF-8: Orbax "
-            "writes checkpoints to no other"
-        )
-    with StopSignal(config.log.watchdog_minutes) as stop:
-        return _train(config, workdir, quiet, stop)
+    with StopSignal(config.log.watchdog_minutes) as stop, placed(workdir) as place:
+        return _train(config, place, quiet, stop)
 
 
-def _train(
-    config: ConfigDict, workdir: pathlib.Path, quiet: bool, stop: StopSignal
-) -> dict:
+def _train(config: ConfigDict, place: Place, quiet: bool, stop: StopSignal) -> dict:
+    workdir = place.folder
     clock, shard = Clock(), (jax.process_index(), jax.process_count())
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch_size(config.data.batch_size, mesh, config.optim.accumulate)
@@ -90,7 +78,7 @@ def _train(
         Checkpointer(workdir, config, card, whole) as run,
         Meter(config.task.name, plan.total, quiet or shard[0] > 0) as meter,
     ):
-        notes += lock.notes + pages.notes()
+        notes += place.notes + lock.notes + pages.notes()
         state, shardings, optimizer, told, doubts = begin(config, parts, mesh, run)
         notes += told
         first = int(state.step)
@@ -100,7 +88,7 @@ def _train(
         if over and not late:
             for note in told:
                 meter.say(f"note: {note}")
-            meter.say(f"{workdir} is complete at step {first}{early.why}")
+            meter.say(f"{place} is complete at step {first}{early.why}")
             return last(workdir, tests)
         if first:
             notes.append(f"goes on from step {first} of {plan.total}")
@@ -109,7 +97,8 @@ def _train(
         evaluator = Evaluator(task, mesh, config.seed)
 
         clock.go_on(times(workdir), first)  # before the writer drops some of them
-        # After the restore: a run that is refused leaves no files.
+        # After the restore: a run that is refused leaves no files, and disturbs none.
+        place.take()
         told_to = config.log.writers, config.to_dict()
         with Writer(workdir, first, shard[0] == 0, *told_to) as writer:
             list_skipped(workdir, shard[0], stream, tests)
@@ -133,6 +122,7 @@ def _train(
                 state, sums = update(state, frozen, sharding.put_batch(batch, mesh))
                 clock.lap("step" if step > first + 1 else "compile")
                 # Told at this step, not at the next save.
+                place.check()
                 lock.check()
                 run.check()
                 reports.add(sums)

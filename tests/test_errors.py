@@ -144,8 +144,10 @@ COMMANDS = {
 # is the folder of `world`, RUN and TOKENS are runs in it, at NEW there is nothing.
 ERRORS = r"""
 # Places.
-a bucket: RECIPE ROOT/recipe.py:classify --workdir=gs://bucket/run
-  78 'gs://bucket/run' must be a path; mount the bucket
+a store that there is not: RECIPE ROOT/recipe.py:classify --workdir=nowhere://bucket/run
+  78 'nowhere://bucket/run' cannot be reached
+a bucket to write to: EVALUATE --out=gs://bucket/out
+  78 --out 'gs://bucket/out' must be a path on this machine; copy
 # Keys.
 a key: TRAIN optim.lrr=1
   78 'optim.lrr'; did you mean 'lr'

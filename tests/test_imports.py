@@ -9,7 +9,16 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = "beit_jax"
 
 # What helps everywhere and knows nothing of the rest.
-LEAVES = {"cache", "lookup", "masks", "pages", "ranges", "text", "__version__"}
+LEAVES = {
+    "cache",
+    "lookup",
+    "masks",
+    "pages",
+    "ranges",
+    "stores",
+    "text",
+    "__version__",
+}
 SHARDED = {"sharding.partitioned", "sharding.constrain"}
 COMMAND = {"run", "command", "config", "tasks", "sharding", "lookup", "hosts"}
 # Room of the house -> what its modules may import of beit_jax, besides LEAVES. A name
@@ -66,6 +75,7 @@ MAY_IMPORT = {
     "lookup": set(),
     "masks": set(),
     "pages": set(),
+    "stores": set(),
     "text": set(),
     "ranges": set(),
     "__init__": {"run.opened"},

@@ -4,14 +4,17 @@ A checkpoint is named by
 
   a run's work directory, its checkpoints/, or one step in it: ours,
   a file of weights, or a folder with one: another project's, see families.py,
+  any of these in a bucket, "gs://bucket/run": copied to the cache folder,
   "hf:owner/name": a repository on the Hugging Face hub. One that was downloaded before
   may go without "hf:", where there is no such path nor a folder owner/.
 """
 
 import pathlib
+import re
 from collections.abc import Iterable
 from typing import Any
 
+from beit_jax import stores
 from beit_jax.checkpoints import steps
 from beit_jax.checkpoints.foreign import families, files, hub
 from beit_jax.checkpoints.foreign.rules import NO_HINTS, Hints, Report, Undecided
@@ -19,6 +22,8 @@ from beit_jax.checkpoints.steps import Restored
 from beit_jax.models import lora
 
 SUFFIXES = (*files.SINGLE, ".pkl")
+# What commits a step, in a work directory, its checkpoints/ or the step.
+_COMMITS = re.compile(rf"((?:checkpoints/)?(?:(\d+)/)?){re.escape(steps.COMMITTED)}")
 
 
 def locate(path: str | pathlib.Path) -> pathlib.Path:
@@ -31,6 +36,8 @@ def locate(path: str | pathlib.Path) -> pathlib.Path:
     """
     if name := hub.named(str(path)):
         return hub.download(name)
+    if stores.is_remote(path):
+        path = _copied(str(path))
     here = pathlib.Path(path).expanduser()
     if here.is_dir():
         return _in_folder(here.absolute())
@@ -44,6 +51,27 @@ def locate(path: str | pathlib.Path) -> pathlib.Path:
         f"step in it, a file ({', '.join(SUFFIXES)}), a folder with one, or a "
         f"repository on the Hugging Face hub, {hub.PREFIX}owner/name"
     )
+
+
+def _copied(url: str) -> pathlib.Path:
+    """Of a run in a bucket its newest committed step, else the file or its folder's."""
+    found = stores.Store(url).versions()
+    if "" in found:
+        return stores.copied(url)
+    whole = sorted(filter(None, map(_COMMITS.fullmatch, found)), key=_number)
+    start = whole[-1][1] if whole else ""
+    names = {
+        name: version
+        for name, version in found.items()
+        if (name.startswith(start) if whole else "/" not in name)
+    }
+    if not names:
+        raise ValueError(f"there is no checkpoint {url!r}: nothing is there")
+    return stores.copied(url, names)
+
+
+def _number(commits: re.Match) -> int:
+    return int(commits[2] or 0)
 
 
 def _in_folder(folder: pathlib.Path) -> pathlib.Path:

@@ -15,6 +15,7 @@ from beit_jax.checkpoints.foreign.files import TORCH
 from beit_jax.checkpoints.foreign.rules import Report
 from beit_jax.checkpoints.names import flatten
 from beit_jax.checkpoints.steps import Restored, save_params
+from beit_jax.stores import on_disk
 
 OURS = ("orbax", "safetensors")
 FORMATS = (*OURS, "official", "timm", "hf")
@@ -43,7 +44,7 @@ def choose(target: str | pathlib.Path, to: str) -> str:
             f"{target} as {to} must end in one of {', '.join(filter(None, fits))}"
             + ("" if fits[0] else ", or be a folder, without a suffix")
         )
-    if to != "orbax" and pathlib.Path(target).expanduser().exists():
+    if to != "orbax" and on_disk(target, "the target").exists():
         raise ValueError(f"{target} exists; name a new one")
     return to
 
@@ -65,7 +66,7 @@ def write(
       ValueError: the target exists, or the format has no place for a parameter.
     """
     choose(target, to)
-    target = pathlib.Path(target).expanduser().absolute()
+    target = on_disk(target, "the target").absolute()
     tree = {"params": saved.params, **saved.model_state}
     if to == "orbax":
         config = ConfigDict(saved.config)

@@ -21,6 +21,7 @@ class Kept:
         spec: Mapping[str, tuple[tuple[int, ...], np.dtype]],
         steps: int,
         folder: pathlib.Path | None = None,
+        again: bool = True,
     ):
         """Nothing is made yet.
 
@@ -30,6 +31,7 @@ class Kept:
           steps: batches in a pass.
           folder: where to keep them on disk, a name that no other pass shares. None:
             in memory if they fit into MEMORY_BYTES, else nowhere.
+          again: whether memory is to be spent on a second pass.
         """
         self._make, self._steps, self._folder = make, steps, folder
         self._forms = {
@@ -38,7 +40,7 @@ class Kept:
         size = sum(
             np.prod(shape) * dtype.itemsize for shape, dtype in self._forms.values()
         )
-        self._keep = folder is not None or size <= MEMORY_BYTES
+        self._keep = folder is not None or (again and size <= MEMORY_BYTES)
         self._arrays: Batch | None = None
 
     def batches(self) -> Iterator[Batch]:

@@ -8,7 +8,6 @@ seeking is free, and hosts only divide the work.
 import functools
 import hashlib
 import json
-import pathlib
 import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from beit_jax.data.batches import Batch, Batches, Shard, Spec, train_only
 from beit_jax.data.graph import tf
 from beit_jax.data.kept import Kept
 from beit_jax.data.ledger import Ledger
+from beit_jax.stores import on_disk
 
 
 def train_stream(
@@ -50,6 +50,7 @@ def eval_stream(
     example_spec: Mapping[str, Any],
     seed: int,
     source: sources.Source | None = None,
+    again: bool = True,
 ) -> "EvalStream":
     """Every example of `config["eval_source"]` once, in order, not augmented.
 
@@ -58,11 +59,13 @@ def eval_stream(
 
     Args:
       source: instead of `config["eval_source"]`.
+      again: there will be a second pass; for one alone nothing is kept in memory.
     """
     source = source or sources.build(config["eval_source"])
     spec = {k: form for k, form in example_spec.items() if k not in train_only()}
     plan = Batches(source, config, spec, seed, training=False)
-    return EvalStream(plan, (source.info.num_examples - 1) // plan.batch_size + 1)
+    steps = (source.info.num_examples - 1) // plan.batch_size + 1
+    return EvalStream(plan, steps, again)
 
 
 @dataclass(frozen=True)
@@ -110,10 +113,11 @@ class Stream(_Stream):
 class EvalStream(_Stream):
     """A pass of `steps_per_epoch` batches that can be repeated; padding weighs 0.
 
-    Kept after the first pass: in memory if they are few, or in the folder
-    `data.eval_cache`.
+    Kept after the first pass: in memory if they are few and needed `again`, or in the
+    folder `data.eval_cache`.
     """
 
+    again: bool = True
     _kept: dict[Shard, Kept] = field(default_factory=dict)
 
     def batches(self, shard: Shard = (0, 1)) -> Iterator[Batch]:
@@ -168,7 +172,8 @@ class EvalStream(_Stream):
             lambda: plan.iterate(tf.data.Dataset.range(self.steps_per_epoch), shard),
             spec,
             self.steps_per_epoch,
-            pathlib.Path(folder).expanduser() / f"eval-{name}" if folder else None,
+            on_disk(folder, "data.eval_cache") / f"eval-{name}" if folder else None,
+            self.again,
         )
 
 

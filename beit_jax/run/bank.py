@@ -84,7 +84,9 @@ def splits(data: ConfigDict, size: tuple[int, int]) -> tuple[EvalStream, EvalStr
         "image": jax.ShapeDtypeStruct((*size, 3), jnp.uint8),
         "label": jax.ShapeDtypeStruct((), jnp.int32),
     }
-    one, two = (pipeline.eval_stream(part, spec, seed=0) for part in (first, data))
+    one, two = (
+        pipeline.eval_stream(part, spec, 0, again=False) for part in (first, data)
+    )
     if apart := difference(one.info, two.info):
         raise ValueError(apart)
     return one, two

@@ -44,8 +44,11 @@ class Evaluation(NamedTuple):
         return metric.split("/")[0] == self.name
 
 
-def evaluations(config: ConfigDict, task) -> list[Evaluation]:
+def evaluations(config: ConfigDict, task, once: bool = False) -> list[Evaluation]:
     """The one on `data.eval_source`, if that names any, and then those of `evals`.
+
+    Args:
+      once: there will be no second pass over any of them.
 
     Raises:
       ValueError: a name, a setting or a source that cannot be used.
@@ -67,7 +70,9 @@ def evaluations(config: ConfigDict, task) -> list[Evaluation]:
     return [
         Evaluation(
             name,
-            pipeline.eval_stream(data, spec, seed, sources.build(source)),
+            pipeline.eval_stream(
+                data, spec, seed, sources.build(source), again=every > 0 and not once
+            ),
             every,
         )
         for name, (source, every) in splits.items()

@@ -326,6 +326,16 @@ def test_images_written_anew_are_not_served_from_the_disk(folder, tmp_path):
     assert not after[0]["image"][0].any() and before[0]["image"][0].any()
 
 
+@pytest.mark.parametrize("again", [True, False])
+def test_batches_are_kept_for_a_second_pass_only(again):
+    config = config_of({"name": "synthetic"})
+    stream = pipeline.eval_stream(config, SPEC, seed=0, again=again)
+    first = list(stream.batches())
+    (kept,) = stream._kept.values()
+    assert (kept._arrays is not None) == again
+    assert_same(stream.batches(), first)
+
+
 def test_two_processes_may_keep_the_same_evaluation(config, tmp_path):
     cached = config | {"eval_cache": str(tmp_path)}
     streams = [pipeline.eval_stream(cached, SPEC, seed=0) for _ in range(2)]

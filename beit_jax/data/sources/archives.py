@@ -5,6 +5,7 @@ in; of a .tar, headers and end are checked, and damage within a file shows only 
 its image is decoded.
 """
 
+import array
 import contextlib
 import gzip
 import lzma
@@ -33,24 +34,24 @@ _FAT = 0  # the system that Windows' programs say a .zip is made on
 class Tar:
     """A .tar, whose files are read at their offsets.
 
-    The offsets of a large archive are kept in the cache folder, because finding them
-    means reading all over it.
+    The names and offsets of a large archive are kept in the cache folder, because
+    finding them means reading all over it.
     """
 
     def __init__(self, path: pathlib.Path, wanted: Callable[[str], bool]):
         self._path = path
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115  kept for reading
         self._unchanged = _Unchanged(path, self._file.fileno())
-        index = cached("tar", [str(path)], lambda: _tar_index(path))
-        names = index["names"].tobytes().decode("utf-8", "surrogateescape").split("\0")
-        places = zip(names, range(len(index["offset"])), strict=False)
-        last = {name: place for name, place in places if wanted(name)}
-        self._names = Names(sorted(last))
-        order = np.array([last[name] for name in self._names], np.int64)
-        self._offsets, self._sizes = index["offset"][order], index["size"][order]
+        self._wanted, self.stamped = wanted, (str(path),)
+        index = cached("tar-sorted", self.stamped, lambda: _tar_index(path))
+        self._names = Names.of_packed(index)
+        self._offsets, self._sizes = index["offset"], index["size"]
+
+    def known(self) -> Names:
+        return self._names
 
     def names(self) -> list[str]:
-        return list(self._names)
+        return [*filter(self._wanted, self._names)]
 
     def missing(self, names: Iterable[str]) -> list[str]:
         return [name for name in names if self._names.find(name) < 0]
@@ -79,7 +80,7 @@ class TarInMemory:
 
     def __init__(self, path: pathlib.Path, wanted: Callable[[str], bool]):
         self._files: dict[str, bytes] = {}
-        total = 0
+        self.stamped, total = (), 0
         with gzip.open(path) as file, _tar(path, _with_tar(path, file)) as archive:
             for name, member in _members(path, archive):
                 if not wanted(name):
@@ -95,6 +96,9 @@ class TarInMemory:
             while file.read(_CHUNK):  # the end holds the checksum of it all
                 pass
 
+    def known(self) -> Names:
+        return Names(self.names())
+
     def names(self) -> list[str]:
         return sorted(self._files)
 
@@ -109,7 +113,7 @@ class Zip:
     """A .zip, whose files are found by its directory and checked by their CRC-32."""
 
     def __init__(self, path: pathlib.Path, wanted: Callable[[str], bool]):
-        self._path = path
+        self._path, self.stamped = path, ()
         file = open(path, "rb")  # noqa: SIM115  kept for reading
         self._unchanged = _Unchanged(path, file.fileno())
         with _damage_named(path):
@@ -131,6 +135,9 @@ class Zip:
                     f"{path}/{name} is encrypted; pack the images without a password"
                 )
             self._members[name] = member
+
+    def known(self) -> Names:
+        return Names(self.names())
 
     def names(self) -> list[str]:
         return sorted(self._members)
@@ -273,12 +280,18 @@ def _member_name(path: pathlib.Path, name: str) -> str:
 
 
 def _tar_index(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Names as one text with zero bytes between, and where the files lie."""
-    names, places = [], []
+    """The names, sorted, and where the files lie; of two of one name the last one."""
+    last: dict[str, int] = {}
+    offsets, sizes = array.array("q"), array.array("q")
     with open(path, "rb") as file, _tar(path, file) as archive:
         for name, member in _members(path, archive):
-            names.append(name)
-            places.append((member.offset_data, member.size))
-    text = "\0".join(names).encode("utf-8", "surrogateescape")
-    offset, size = np.array(places, np.int64).reshape(-1, 2).T
-    return {"names": np.frombuffer(text, np.uint8), "offset": offset, "size": size}
+            last[name] = len(sizes)
+            offsets.append(member.offset_data)
+            sizes.append(member.size)
+    names = sorted(last)
+    order = np.fromiter(map(last.__getitem__, names), np.int64, len(names))
+    size = np.array(sizes, np.int64)[order]
+    if size.max(initial=0) < 2**32:
+        size = size.astype(np.uint32)
+    offset = np.array(offsets, np.int64)[order]
+    return {**Names(names).packed(), "offset": offset, "size": size}

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import itertools
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -156,6 +157,9 @@ class Source:
 
 
 def digest(names: Iterable[str], labels: np.ndarray) -> int:
-    """CRC-32 of names and labels in their order."""
-    words = "\0".join(names).encode("utf-8", "surrogateescape")
-    return zlib.crc32(np.asarray(labels, "<i8").tobytes(), zlib.crc32(words))
+    """CRC-32 of names, with zero bytes between, and labels in their order."""
+    names, code, between = iter(names), 0, ""
+    while some := list(itertools.islice(names, 4096)):
+        words = between + "\0".join(some)
+        code, between = zlib.crc32(words.encode("utf-8", "surrogateescape"), code), "\0"
+    return zlib.crc32(np.asarray(labels, "<i8").tobytes(), code)

@@ -7,8 +7,10 @@ import stat
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
+from beit_jax import stores
 from beit_jax.data.sources import archives
 from beit_jax.data.sources.base import BadExample, DataError
+from beit_jax.data.sources.names import Names
 from beit_jax.data.sources.paths import is_hidden
 
 KINDS = {
@@ -35,7 +37,16 @@ class Files(Protocol):
 
     Hidden files are ignored, and what in archives is no plain file. Of a folder, that
     is told when it is read.
+
+    Attributes:
+      stamped: files by whose size and time of change all that is known of it stays
+        right; none where one has to look again.
     """
+
+    stamped: tuple[str, ...]
+
+    def known(self) -> Names:
+        """Sorted, all of `names`, and perhaps more that can be read."""
 
     def names(self) -> list[str]:
         """Sorted paths relative to the root, with forward slashes."""
@@ -50,10 +61,15 @@ class Files(Protocol):
 def open_files(path: str, wanted: Callable[[str], bool]) -> Files:
     """The files at `path` whose names are `wanted`.
 
+    Of a folder in a bucket each is read when it is asked for; an archive is copied to
+    the cache folder first.
+
     Raises:
       ValueError: neither a folder nor an archive there, or a damaged archive.
     """
-    root = pathlib.Path(path).expanduser()
+    if stores.is_remote(path) and not path.lower().endswith(tuple(KINDS)):
+        return Bucket(path, wanted)
+    root = on_disk(path)
     if root.is_dir():
         return Directory(root, wanted)
     kind = _kind(root) if root.is_file() else None
@@ -62,6 +78,13 @@ def open_files(path: str, wanted: Callable[[str], bool]) -> Files:
             f"no folder or archive ({', '.join(KINDS)}) at path={str(path)!r}"
         )
     return kind(root, wanted)
+
+
+def on_disk(path: str) -> pathlib.Path:
+    """The file at `path`, which is copied to the cache folder if it is in a bucket."""
+    if stores.is_remote(path):
+        return stores.copied(path)
+    return pathlib.Path(path).expanduser()
 
 
 def is_archive(path: pathlib.Path) -> bool:
@@ -96,7 +119,10 @@ class Directory:
 
     def __init__(self, root: pathlib.Path, wanted: Callable[[str], bool]):
         self._root = root
-        self._wanted = wanted
+        self._wanted, self.stamped = wanted, ()
+
+    def known(self) -> Names:
+        return Names(self.names())
 
     def names(self) -> list[str]:
         found, above = [], {str(self._root): {_identity(self._root): self._root}}
@@ -129,6 +155,31 @@ class Directory:
         if not plain:
             raise BadExample(f"{path} is a pipe or a device, no plain file")
         return data
+
+
+class Bucket:
+    """Files below a folder in a bucket: a request each, of which a batch makes many."""
+
+    def __init__(self, url: str, wanted: Callable[[str], bool]):
+        self._store = stores.Store(url)
+        self._wanted, self.stamped = wanted, ()
+
+    def known(self) -> Names:
+        return Names(self.names())
+
+    def names(self) -> list[str]:
+        found = self._store.versions()
+        return sorted(n for n in found if n and not is_hidden(n) and self._wanted(n))
+
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """None: reading tells, as of a folder."""
+        return []
+
+    def read(self, name: str) -> bytes:
+        try:
+            return self._store.read(name)
+        except FileNotFoundError as error:
+            raise BadExample(f"cannot read {self._store.url}/{name}: none") from error
 
 
 def _refuse(error: OSError) -> None:

@@ -1,14 +1,18 @@
 """Image files in class folders, on disk or inside an archive."""
 
+import array
+import hashlib
+import json
 import os
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from beit_jax.data.sources import splits
 from beit_jax.data.sources.base import Info, Record, Source, check_unique, digest
 from beit_jax.data.sources.files import open_files
+from beit_jax.data.sources.index_cache import Arrays, cached
 from beit_jax.data.sources.names import Names
 from beit_jax.data.sources.subset import Subset
 from beit_jax.data.sources.suffixes import SUFFIXES, Choice
@@ -49,48 +53,94 @@ class Folder(Source):
           ValueError: nothing at `path`, no images, too few for the subset, or a folder
             that is none of the classes.
         """
+        self._root = os.path.expanduser(path).rstrip("/")
         choice = Choice(split)
         self._files = open_files(path, choice)
-        self._root = os.path.expanduser(path).rstrip("/")
-        names = self._files.names()
-        if not names:
-            below = f" below a folder named {split!r}" if split else ""
-            left = "".join(f". {note}" for note in choice.notes(self._root, names)[:1])
-            raise ValueError(
-                f"no images at {self._root}{below}; looked for {', '.join(SUFFIXES)}"
-                f"{left}"
-            )
-        apart = [] if split else splits.splits_of(names)
-        self.notes = choice.notes(self._root, names) + splits.notes(self._root, apart)
-        labels, class_names = _classes(names, self._root, tuple(map(str, class_names)))
+        self._names = self._files.known()
         subset = Subset(part, limit, labels_per_class, subset_seed)
-        chosen = subset.keep(
-            len(names),
-            (lambda mine: labels[mine]) if class_names else None,
-            class_names,
+        asked = self._root, split, tuple(map(str, class_names)), subset
+        index = _kept(
+            self._files.stamped, asked, lambda: _index(self._names, choice, *asked)
         )
-        below = len(splits.common_folder(names))  # the same data elsewhere is the same
-        self._names = Names(names[i] for i in chosen.tolist())
-        self._labels = labels[chosen]
+        self._places, self._labels = index["place"], index["label"]
+        told = json.loads(index["told"].tobytes())
+        self.notes = tuple(told["notes"])
         self.info = Info(
             posixpath.basename(self._root),
-            len(chosen),
-            class_names,
-            digest((name[below:] for name in self._names), self._labels),
+            len(self._places),
+            tuple(told["class_names"]),
+            told["digest"],
         )
 
+    def _name(self, index: int) -> str:
+        return self._names[int(self._places[index])]
+
     def read(self, index: int) -> Record:
-        return Record(self._files.read(self._names[index]), int(self._labels[index]))
+        return Record(self._files.read(self._name(index)), int(self._labels[index]))
 
     def describe(self, index: int) -> str:
-        return f"{self._root}/{self._names[index]}"
+        return f"{self._root}/{self._name(index)}"
 
     def label_counts(self) -> np.ndarray:
         return np.bincount(self._labels, minlength=len(self.info.class_names))
 
 
+def _kept(stamped: Sequence[str], asked: tuple, make: Callable[[], Arrays]) -> Arrays:
+    """What `make` gives for what is asked, or gave before of the same files."""
+    if not stamped:
+        return make()
+    words = repr((*asked, SUFFIXES)).encode(errors="surrogateescape")
+    return cached(f"folder-{hashlib.sha256(words).hexdigest()[:16]}", stamped, make)
+
+
+def _index(
+    known: Names,
+    choice: Choice,
+    root: str,
+    split: str,
+    class_names: tuple[str, ...],
+    subset: Subset,
+) -> Arrays:
+    """Where the images are among the names that are known, their labels, and in JSON
+    what there is to tell."""
+    places = array.array("q")
+    names = Names(_chosen(known, choice, places))
+    if not len(names):
+        below = f" below a folder named {split!r}" if split else ""
+        left = "".join(f". {note}" for note in choice.notes(root, ())[:1])
+        raise ValueError(
+            f"no images at {root}{below}; looked for {', '.join(SUFFIXES)}{left}"
+        )
+    apart = [] if split else splits.splits_of(names)
+    labels, class_names = _classes(names, root, class_names)
+    chosen = subset.keep(
+        len(names), (lambda mine: labels[mine]) if class_names else None, class_names
+    )
+    labels = labels[chosen]
+    below = len(splits.common_folder(names))  # the same data elsewhere is the same
+    every = names if len(chosen) == len(names) else map(names.__getitem__, chosen)
+    told = {
+        "notes": choice.notes(root, names) + splits.notes(root, apart),
+        "class_names": class_names,
+        "digest": digest((name[below:] for name in every), labels),
+    }
+    return {
+        "place": np.array(places, np.uint32)[chosen],
+        "label": labels,
+        "told": np.frombuffer(json.dumps(told).encode(), np.uint8),
+    }
+
+
+def _chosen(known: Names, choice: Choice, places: array.array) -> Iterator[str]:
+    """The names that are chosen; notes in `places` which of those known they are."""
+    for place, name in enumerate(known):
+        if choice(name):
+            places.append(place)
+            yield name
+
+
 def _classes(
-    names: list[str], root: str, class_names: tuple[str, ...]
+    names: Names, root: str, class_names: tuple[str, ...]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels (n,) int32 and class names; zeros and () without classes.
 

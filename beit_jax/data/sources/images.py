@@ -1,13 +1,15 @@
 """Images at paths that a person names: folders, archives, single files."""
 
 import pathlib
+import posixpath
 from collections.abc import Sequence
 
 import numpy as np
 
 from beit_jax.data.sources.base import Info, Record, Source, digest
 from beit_jax.data.sources.files import Files, is_archive, open_files
-from beit_jax.data.sources.suffixes import SUFFIXES, Choice
+from beit_jax.data.sources.suffixes import SUFFIXES, Choice, is_image
+from beit_jax.stores import is_remote
 
 
 class Images(Source):
@@ -23,12 +25,12 @@ class Images(Source):
         Raises:
           ValueError: nothing at a path, or no images below it.
         """
-        self._places: list[tuple[pathlib.Path, Files, str]] = []
+        self._places: list[tuple[str, Files, str]] = []
         for path in paths:
             choice = Choice()
-            root, files, names = _open(pathlib.Path(path).expanduser(), choice)
+            root, files, names = _open(path, choice)
             self._places += [(root, files, name) for name in names]
-            self.notes += choice.notes(str(root), names)[:1]  # there are no classes
+            self.notes += choice.notes(root, names)[:1]  # there are no classes
         count = len(self._places)
         if not count:
             raise ValueError("no images: no path is given")
@@ -41,17 +43,29 @@ class Images(Source):
 
     def describe(self, index: int) -> str:
         root, _, name = self._places[index]
-        return str(root / name)
+        return name if root == "." else posixpath.join(root, name)
 
 
-def _open(path: pathlib.Path, choice: Choice) -> tuple[pathlib.Path, Files, list[str]]:
+def _open(path: str, choice: Choice) -> tuple[str, Files, list[str]]:
     """What holds the images at `path`, and their names in it."""
-    if not path.exists():
-        raise ValueError(f"there is no file, folder or archive {str(path)!r}")
-    if path.is_file() and not is_archive(path):
-        return path.parent, open_files(str(path.parent), choice), [path.name]
-    files = open_files(str(path), choice)
+    if not is_remote(path):
+        path = str(pathlib.Path(path).expanduser())
+    if _is_single(path):
+        folder, name = posixpath.split(path)
+        folder = folder or "."
+        return folder, open_files(folder, choice), [name]
+    files = open_files(path, choice)
     names = files.names()
     if not names:
         raise ValueError(f"no images at {path}; looked for {', '.join(SUFFIXES)}")
     return path, files, names
+
+
+def _is_single(path: str) -> bool:
+    """Whether a path is of a file that is no archive; of a bucket's, its name tells."""
+    if is_remote(path):
+        return is_image(path)
+    file = pathlib.Path(path)
+    if not file.exists():
+        raise ValueError(f"there is no file, folder or archive {path!r}")
+    return file.is_file() and not is_archive(file)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from beit_jax.data.sources.files import on_disk
 from beit_jax.data.sources.paths import inside
 
 _SHOWN = 5
@@ -76,8 +77,8 @@ def read(path: str, root: str, form: Form = ONE_LABEL) -> list[Row]:
     """
     kinds = {".csv": _csv_lines, ".jsonl": _jsonl_lines}
     lines = kinds.get(os.path.splitext(path)[1].lower())
-    file = os.path.expanduser(path)
-    if lines is None or not os.path.isfile(file):
+    file = on_disk(path) if lines else None
+    if file is None or not file.is_file():
         raise ValueError(f"no list ({' or '.join(kinds)}) at path={path!r}")
     problems, rows = Problems(path), []
     try:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from beit_jax import stores
 from beit_jax.data.sources.base import BadExample, Info, Record, Source, digest
 from beit_jax.data.sources.classes import infer_names, numbering
 from beit_jax.data.sources.subset import Subset
@@ -75,11 +76,13 @@ class Table(Source):
 def files_at(path: str, suffix: str) -> list[str]:
     """A file; those of a folder with a suffix; or of "x-{000..009}.tar" or "x-*.tar".
 
-    In the order of their names.
+    In the order of their names. Those in a bucket are copied to the cache folder.
 
     Raises:
       ValueError: there are none, or one that is counted is missing.
     """
+    if stores.is_remote(path):
+        return _copied(path, suffix)
     place = os.path.expanduser(path)
     if os.path.isfile(place):  # whatever its name has in it
         return [place]
@@ -94,6 +97,17 @@ def files_at(path: str, suffix: str) -> list[str]:
             f"path={path!r}"
         )
     return files
+
+
+def _copied(url: str, suffix: str) -> list[str]:
+    if not url.lower().endswith(suffix):
+        url = f"{url.rstrip('/')}/*{suffix}"
+    folder, _, pattern = url.rpartition("/")
+    found = stores.Store(folder).matching(pattern) if "*" in pattern else [pattern]
+    found = [name for one in found for name in _counted(one)]
+    if not found:
+        raise ValueError(f"no {suffix} files at path={url!r}")
+    return [str(stores.copied(f"{folder}/{name}")) for name in found]
 
 
 def _counted(path: str) -> list[str]:
