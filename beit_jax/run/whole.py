@@ -14,7 +14,7 @@ from beit_jax import tasks
 from beit_jax.data.frames import FRAMES
 from beit_jax.data.ops.masking import MASKS
 from beit_jax.data.sources import SOURCES
-from beit_jax.lookup import Table, completed
+from beit_jax.lookup import Table, completed, settings
 from beit_jax.models.backbones import BACKBONES
 from beit_jax.models.tokenizers import TOKENIZERS
 from beit_jax.optim.schedules import SCHEDULES
@@ -69,6 +69,15 @@ def _below(task: Section, model: Section, kind: type[Task]) -> dict[str, Any]:
         if key in made:
             named = {"name": usual[key]} if key in usual else {}
             made[key] = completed(named | dict(made[key]), table)
+    for key, table in tasks.SEVERAL.items():
+        if key in made:
+            made[key] = {
+                name: completed({"name": name, "weight": 1.0} | dict(section), table)
+                for name, section in dict(made[key]).items()
+            }
+    for key, kind in tasks.SETTINGS.items():
+        if key in made:
+            made[key] = settings(kind) | dict(made[key])
     return made
 
 

@@ -16,8 +16,10 @@ from beit_jax.tasks import (
     segment,
     tokenizer,
 )
+from beit_jax.tasks.inference import Inference
 from beit_jax.tasks.losses import LOSSES
 from beit_jax.tasks.objectives import OBJECTIVES
+from beit_jax.tasks.pixel_losses import PIXEL_LOSSES, part
 
 TASKS = {
     "classify": classify.Classify,
@@ -38,6 +40,10 @@ SECTIONS = {
     "loss": Table(LOSSES),
     "objective": Table(OBJECTIVES, ("model", "space")),
 }
+# Those that have sections by these names in them, any number of them.
+SEVERAL = {"losses": Table(PIXEL_LOSSES)}
+# And those that have settings alone.
+SETTINGS = {"inference": Inference, "losses.NAME": part}
 
 
 def build(config: ConfigDict) -> base.Task:

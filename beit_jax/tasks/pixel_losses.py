@@ -176,10 +176,18 @@ PIXEL_LOSSES = {
 }
 
 
-def build(sections: Mapping[str, Any]) -> PixelLoss:
-    """The sum of the losses that `task.losses` has, each times its own `weight` (1).
+def part(name: str, weight: Weight = 1.0) -> tuple[str, float]:
+    """One of several losses, whose sum is trained.
 
-    Its weight is that of the first of them.
+    Args:
+      name: of PIXEL_LOSSES; unless said, what the section is called.
+      weight: of it in the sum.
+    """
+    return name, weight
+
+
+def build(sections: Mapping[str, Any]) -> PixelLoss:
+    """The sum of the losses that `task.losses` has; its weight is that of the first.
 
     Raises:
       ValueError: none, no such loss, or settings that do not fit.
@@ -187,16 +195,15 @@ def build(sections: Mapping[str, Any]) -> PixelLoss:
     where, parts = "config.task.losses", []
     if not sections:
         raise ValueError(f"{where} is empty; give {', '.join(PIXEL_LOSSES)} or several")
-    for name, section in sections.items():
+    for key, section in sections.items():
+        settings = {"name": key, **dict(section)}
+        shared = {k: settings.pop(k) for k in ("name", "weight") if k in settings}
+        name, factor = lookup.call(part, shared, f"{where}.{key}")
         make = lookup.lookup(PIXEL_LOSSES, name, where)
-        settings = dict(section)
-        factor = settings.pop("weight", 1.0)
-        if problem := lookup.misfit(factor, Weight):
-            raise ValueError(f"{where}.{name}: weight={factor!r} {problem}")
-        parts.append((factor, lookup.call(make, settings, f"{where}.{name}")))
+        parts.append((factor, lookup.call(make, settings, f"{where}.{key}")))
 
     def loss(logits: Array, labels: Array, weight: Array) -> Pair:
-        pairs = [part(logits, labels, weight) for _, part in parts]
+        pairs = [each(logits, labels, weight) for _, each in parts]
         means = [s / jnp.maximum(n, 1e-9) for s, n in pairs]
         total = sum(f * mean for (f, _), mean in zip(parts, means, strict=True))
         count = pairs[0][1]
