@@ -21,6 +21,7 @@ class PUP(nn.Module):
     All taps but the last one have an auxiliary head.
 
     Attributes:
+      channels: of each convolution.
       convs: how many convolutions.
       scale: how much finer the grid is after each.
       size: pixels along a side of their kernels.
@@ -58,7 +59,11 @@ class PUP(nn.Module):
 
 
 class Naive(PUP):
-    """SETR-naive: one 1x1 convolution, upsampled fourfold."""
+    """SETR-naive: one 1x1 convolution, upsampled fourfold.
+
+    Attributes:
+      channels, convs, scale, size, auxiliary: as of `setr_pup`.
+    """
 
     convs: Length = 1
     scale: Length = 4
@@ -92,6 +97,7 @@ class Deconvolution(nn.Module):
     """Transposed convolutions, each of which doubles the grid.
 
     Attributes:
+      channels: of each.
       steps: how many; 4 come to the pixels of patches of 16.
     """
 
