@@ -14,6 +14,7 @@ LEAVES = {
     "lookup",
     "masks",
     "pages",
+    "palette",
     "ranges",
     "stores",
     "text",

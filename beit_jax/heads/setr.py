@@ -21,8 +21,8 @@ class PUP(nn.Module):
     All taps but the last one have an auxiliary head.
 
     Attributes:
-      channels: of the convolutions.
-      convs: how many of them there are.
+      channels: of each convolution.
+      convs: how many convolutions.
       scale: how much finer the grid is after each.
       size: pixels along a side of their kernels.
       auxiliary: convolutions of an auxiliary head, upsampled fourfold each; 0: none.
@@ -62,7 +62,7 @@ class Naive(PUP):
     """SETR-naive: one 1x1 convolution, upsampled fourfold.
 
     Attributes:
-      channels, convs, scale, size, auxiliary: see `PUP`.
+      channels, convs, scale, size, auxiliary: as of `setr_pup`.
     """
 
     convs: Length = 1

@@ -176,14 +176,15 @@ PIXEL_LOSSES = {
 }
 
 
-def part(name: str, weight: Weight = 1.0) -> tuple[str, float]:
+def part(weight: Weight = 1.0) -> float:
     """One of several losses, whose sum is trained.
 
+    Its section is called as the loss is, or else has a `name`.
+
     Args:
-      name: of PIXEL_LOSSES; unless said, what the section is called.
       weight: of it in the sum.
     """
-    return name, weight
+    return weight
 
 
 def build(sections: Mapping[str, Any]) -> PixelLoss:
@@ -196,11 +197,11 @@ def build(sections: Mapping[str, Any]) -> PixelLoss:
     if not sections:
         raise ValueError(f"{where} is empty; give {', '.join(PIXEL_LOSSES)} or several")
     for key, section in sections.items():
-        settings = {"name": key, **dict(section)}
-        shared = {k: settings.pop(k) for k in ("name", "weight") if k in settings}
-        name, factor = lookup.call(part, shared, f"{where}.{key}")
-        make = lookup.lookup(PIXEL_LOSSES, name, where)
-        parts.append((factor, lookup.call(make, settings, f"{where}.{key}")))
+        settings = {"weight": 1.0, "name": key, **dict(section)}
+        shared, here = {"weight": settings.pop("weight")}, f"{where}.{key}"
+        make = lookup.lookup(PIXEL_LOSSES, settings.pop("name"), where)
+        factor = lookup.call(part, shared, here)
+        parts.append((factor, lookup.call(make, settings, here)))
 
     def loss(logits: Array, labels: Array, weight: Array) -> Pair:
         pairs = [each(logits, labels, weight) for _, each in parts]

@@ -1,5 +1,7 @@
 """Live against transformers' BeitForSemanticSegmentation, through files, both ways."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -51,8 +53,9 @@ def logits(path, images):
     assert not report.left
     task = tasks.build(config_lib.from_dict(saved.config))
     variables = {"params": saved.params, **saved.model_state}
+    apply = functools.partial(network.apply, task.network)
     with jax.default_matmul_precision("highest"):
-        maps, _ = network.apply(task.network, variables, images)
+        maps, _ = jax.jit(apply)(variables, images)
     return saved, np.asarray(maps.logits).transpose(0, 3, 1, 2)
 
 

@@ -1,5 +1,6 @@
 """Networks of segmentation in mmseg's names and in transformers', both ways."""
 
+import functools
 import json
 import pathlib
 
@@ -114,8 +115,9 @@ def test_what_transformers_saved_gives_its_logits(tmp_path):
         task = tasks.build(config_lib.from_dict(saved.config))
         variables = {"params": saved.params, **saved.model_state}
         images = arrays["in/pixel_values"].transpose(0, 2, 3, 1)
+        apply = functools.partial(network.apply, task.network)
         with jax.default_matmul_precision("highest"):
-            maps, _ = network.apply(task.network, variables, images)
+            maps, _ = jax.jit(apply)(variables, images)
         got = np.asarray(maps.logits).transpose(0, 3, 1, 2)
         assert_agrees(
             "oracle hf_seg", "logits of its files", got, arrays["out/eval_logits"], 2e-5
