@@ -17,7 +17,7 @@ VARIANTS = {"setr_pup": {"task__head": {"name": "setr_pup", "channels": 64}}}
 
 def get_config(arg: str = ""):
     config = c.new(
-        steps=500,
+        steps=400,
         init_from="runs/camvid/pretrain",
         task={
             "name": "segment",
@@ -50,7 +50,7 @@ def get_config(arg: str = ""):
             "augment": {"interpolation": "bilinear", "photometric": True},
             "decoded_cache_gib": 1.0,
         },
-        optim={"lr": 1e-3, "min_lr": 1e-6, "warmup_steps": 50, "layer_decay": 0.8},
+        optim={"lr": 1e-3, "min_lr": 1e-6, "warmup_steps": 40, "layer_decay": 0.8},
         log={"every_steps": 50},
     )
     if c.choose(config, arg, VARIANTS):
