@@ -76,6 +76,7 @@ MAY_IMPORT = {
     "lookup": set(),
     "masks": set(),
     "pages": set(),
+    "palette": set(),
     "stores": set(),
     "text": set(),
     "ranges": set(),
