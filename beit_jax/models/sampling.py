@@ -13,8 +13,6 @@ import jax.numpy as jnp
 Array = jax.Array
 Size = tuple[int, int]
 
-FILTERS = ("linear", "area", "nearest")
-
 
 def matrix(
     places: Array,

@@ -110,15 +110,19 @@ class OfEncoder:
         )
 
 
-class Labels(OfTask):
-    """label (C,), names of classes, the likeliest first, and probability (C,)."""
-
-    files = ("labels.csv", "labels.jsonl")
+class OfClasses(OfTask):
+    """The same, of a task whose classes must have names."""
 
     def __init__(self, opened: Opened, asked: Asked):
         super().__init__(opened, asked)
         classes = opened.task.classes
         self._names = card_lib.class_names(opened.saved, classes, asked.class_names)
+
+
+class Labels(OfClasses):
+    """label (C,), names of classes, the likeliest first, and probability (C,)."""
+
+    files = ("labels.csv", "labels.jsonl")
 
     def on_mesh(self, mesh: Mesh) -> Find:
         find = super().on_mesh(mesh)
@@ -176,16 +180,11 @@ class Numbers(OfTask):
                 lines.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-class Segments(OfTask):
+class Segments(OfClasses):
     """segments (*room) uint16, the class of each pixel, class_names (C,); the map of
     the image itself is `frame.back(segments)`."""
 
     files = segments.FILES
-
-    def __init__(self, opened: Opened, asked: Asked):
-        super().__init__(opened, asked)
-        classes = opened.task.classes
-        self._names = card_lib.class_names(opened.saved, classes, asked.class_names)
 
     def on_mesh(self, mesh: Mesh) -> Find:
         find, names = super().on_mesh(mesh), np.array(self._names)
