@@ -53,6 +53,11 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
             value = section.pop(key)
             if not isinstance(new, Gone):
                 _put(made, new, value)
+    mask = made.get("data", {}).get("mask", {})
+    if (
+        "ratio" in mask
+    ):  # beside it, defaults that were written down said another number
+        mask.pop("max_patches", None)
     if crop is not None:
         frame = made["data"]["frame"]
         kept = ("name", *CROPS.get(crop, frame))

@@ -1,9 +1,15 @@
 """A share of the patches is a number of them."""
 
+import json
+
 import pytest
 
+from beit_jax import config as c
 from beit_jax import masks, tasks
 from beit_jax.data import pipeline
+from beit_jax.evaluate import evaluate
+from beit_jax.train import train
+from tests import tiny
 from tests.tasks import runs
 
 
@@ -39,3 +45,16 @@ def test_a_run_hides_the_share_that_its_number_would():
     stream = pipeline.train_stream(config.data, task.train_spec, seed=0)
     mask = next(stream.batches())["mask"]
     assert task.slots == mask[0].sum() == mask[0].size // 2
+
+
+def test_a_run_with_a_ratio_is_measured_and_goes_on(tmp_path):
+    """Defaults that are written down with it say nothing else."""
+    config = tiny.config("pretrain", steps=2)
+    config.data.mask = {"name": "random", "ratio": 0.5}
+    metrics = train(config, tmp_path, quiet=True)
+    assert evaluate(tmp_path) == metrics
+    told = json.loads((tmp_path / "config.json").read_text())
+    assert told["data"]["mask"]["ratio"] == 0.5
+    assert "max_patches" not in told["data"]["mask"]
+    told["data"]["mask"]["max_patches"] = 75  # as runs were kept for a while
+    assert "max_patches" not in c.from_dict(told).data.mask

@@ -53,6 +53,8 @@ def whole(config: ConfigDict) -> ConfigDict:
     for path, table in PLAIN.items():
         section, key = path.split(".")
         made[section][key] = completed(made[section][key], table)
+    if "ratio" in made["data"]["mask"]:  # which says how many
+        made["data"]["mask"].pop("max_patches", None)
     for key in ("source", "eval_source"):
         made["data"][key] = _source(made["data"][key])
     for section in made["evals"].values():
