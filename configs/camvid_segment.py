@@ -17,7 +17,7 @@ VARIANTS = {"setr_pup": {"task__head": {"name": "setr_pup", "channels": 64}}}
 
 def get_config(arg: str = ""):
     config = c.new(
-        steps=400,
+        steps=1600,
         init_from="runs/camvid/pretrain",
         task={
             "name": "segment",
@@ -38,20 +38,24 @@ def get_config(arg: str = ""):
             "drop_path": 0.1,
         },
         data={
-            "batch_size": 16,
+            "batch_size": 4,
             "source": CAMVID | {"split": "train"},
             "eval_source": CAMVID | {"split": "test"},
             "frame": {
                 "name": "scaled",
-                "min_scale": 0.75,
-                "max_scale": 2.0,
+                "min_scale": 1.0,
+                "max_scale": 1.5,
                 "cat_max_ratio": 0.75,
             },
-            "augment": {"interpolation": "bilinear", "photometric": True},
+            "augment": {
+                "interpolation": "bilinear",
+                "jitter": 0.4,
+                "jitter_on": "device",
+            },
             "decoded_cache_gib": 1.0,
         },
-        optim={"lr": 1e-3, "min_lr": 1e-6, "warmup_steps": 40, "layer_decay": 0.8},
-        log={"every_steps": 50},
+        optim={"lr": 1e-3, "min_lr": 1e-6, "warmup_steps": 100, "layer_decay": 0.8},
+        log={"every_steps": 100},
     )
     if c.choose(config, arg, VARIANTS):
         changes = c.SMALL_SEGMENTER | {"model__image_size": (32, 32)}
