@@ -1,7 +1,7 @@
 """Paths of parameters as names, and what fits what by them."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -10,6 +10,8 @@ import numpy as np
 from beit_jax.lookup import nearest
 
 Tree = Any
+
+_FEW = 4  # parameters that are named each by itself
 
 
 def name_of(path: tuple) -> str:
@@ -84,6 +86,20 @@ def covered(params: Tree, prefixes: str, where: str) -> frozenset[str]:
     )
 
 
+def brief(names: Collection[str], every: Collection[str]) -> str:
+    """Some of `every`; by what they begin with where all that does are many."""
+
+    def shortest(name: str) -> str:
+        for at in _ends(name):
+            alike = [other for other in every if other.startswith(name[:at] + "/")]
+            if len(alike) > _FEW and names >= {*alike}:
+                return f"{name[:at]}/…"
+        return name
+
+    names = dict.fromkeys(names).keys()
+    return ", ".join(dict.fromkeys(map(shortest, names)))
+
+
 def merge(
     fresh: Tree, taken: Tree, keep_fresh: str, where: pathlib.Path
 ) -> tuple[Tree, str]:
@@ -126,6 +142,6 @@ def merge(
     rest = [path for path in target if path not in both]
     left = [path for path in source if path not in both]
     report = f"from {where}: took {len(both)} parameters"
-    report += f"; fresh: {', '.join(rest)}" if rest else "; nothing is fresh"
-    report += f"; left behind: {', '.join(left)}" if left else ""
+    report += f"; fresh: {brief(rest, target)}" if rest else "; nothing is fresh"
+    report += f"; left behind: {brief(left, source)}" if left else ""
     return jax.tree_util.tree_map_with_path(pick, fresh), report
