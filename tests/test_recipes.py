@@ -31,6 +31,7 @@ QUICKSTART = ["photos_tokenizer", "photos_pretrain", "photos_finetune"]
 TWINS = ["beit_cifar100", "beit_intermediate", "digits_probe", "caltech20_tokenizer"]
 TWINS += ["digits_tokenizer", "digits_pretrain", "digits_finetune"]
 TWINS += ["beit_pretrain", "cifar10_finetune", "cifar10_dvae"]
+TWINS += ["simmim_pretrain", "maskfeat_pretrain"]
 TWINS += ["dalle_dvae", "caltech20_pretrain", "caltech20_finetune", "caltech20_probe"]
 TRAINED = [p.stem for p in RECIPES if p.stem not in {*QUICKSTART, *TWINS}]
 PICTURES = {
@@ -204,7 +205,41 @@ MAE_PROBING = {
     "optim.weight_decay": 0.0,
     "epochs": 90,
 }
+SIMMIM = {
+    "epochs": 800,
+    "task.target": {"name": "pixels", "loss": "l1", "pixels": "imagenet"},
+    "data.batch_size": 2048,
+    "data.frame.min_scale": 0.67,
+    "data.mask": {"name": "random", "unit": 2, "max_patches": 30 * 4},
+    "optim.lr": 1e-4 * 2048 / 512,
+    "optim.schedule": {"name": "steps", "milestones": (700 * 625,)},
+    "optim.warmup_lr": 5e-7 * 2048 / 512,
+    "optim.warmup_epochs": 10,
+    "optim.clip_norm": 5.0,
+    "model.drop_path": 0.1,
+    "model.preset": "released",
+}
+MASKFEAT = {
+    "epochs": 300,
+    "task.target": {"name": "hog", "gaussian": False},
+    "data.batch_size": 2048,
+    "data.frame.min_scale": 0.5,
+    "data.augment.jitter": 0.0,
+    "data.mask": {"name": "blockwise", "max_patches": 78, "min_block": 15},
+    "optim.lr": 2e-4 * 2048 / 256,
+    "optim.min_lr": 1e-6,
+    "optim.warmup_lr": 1e-6,
+    "optim.warmup_epochs": 30,
+    "optim.clip_norm": 0.02,
+    "model.preset": "paper_plain",
+}
 PUBLISHED = {
+    "simmim_pretrain": {"": SIMMIM},
+    "maskfeat_pretrain": {
+        "": MASKFEAT,
+        "large,1600ep": MASKFEAT | LARGE | {"epochs": 1600},
+        "mmpretrain": {"task.target.gaussian": True},
+    },
     "beit_pretrain": {
         "": PRETRAINING,
         "300ep,plain": PRETRAINING | {"epochs": 300, "model.preset": "paper_plain"},

@@ -1,5 +1,5 @@
 """What a masked patch must predict. A new target is one file and one line here."""
 
-from beit_jax.targets import pixels, tokens
+from beit_jax.targets import hog, pixels, tokens
 
-TARGETS = {"pixels": pixels.Pixels, "tokens": tokens.Tokens}
+TARGETS = {"hog": hog.HOG, "pixels": pixels.Pixels, "tokens": tokens.Tokens}

@@ -57,7 +57,6 @@ class Pretrain(encoders.EncoderTask):
     """
 
     usual = {"head": "tokens"}
-    headline = ("loss", "accuracy", "unigram_accuracy")
     columns = {
         "prediction": ("image, masked", "the target's view", "predicted where masked")
     }
@@ -75,9 +74,10 @@ class Pretrain(encoders.EncoderTask):
             TARGETS, target, "beit_jax.targets", grid=grid, patch_size=patch
         )
         self.frozen = {"target": self.target.frozen} if self.target.frozen else {}
-        self.outputs = ("reconstruction",)
+        self.outputs, self.headline = ("reconstruction",), ("loss",)
         if self.target.tokens:
             self.outputs = ("tokens", "reconstruction")
+            self.headline = ("loss", "accuracy", "unigram_accuracy")
         self.network = encoders.with_head(
             encoder,
             {"name": self.usual["head"], **dict(head)},
