@@ -1,5 +1,9 @@
 """What sits on the encoder. A new head is one file and one line here."""
 
-from beit_jax.heads import linear, tokens
+from beit_jax.heads import decoder, linear, tokens
 
-HEADS = {"linear": linear.LinearHead, "tokens": tokens.TokenHead}
+HEADS = {
+    "decoder": decoder.Decoder,
+    "linear": linear.LinearHead,
+    "tokens": tokens.TokenHead,
+}
