@@ -31,7 +31,8 @@ QUICKSTART = ["photos_tokenizer", "photos_pretrain", "photos_finetune"]
 TWINS = ["beit_cifar100", "beit_intermediate", "digits_probe", "caltech20_tokenizer"]
 TWINS += ["digits_tokenizer", "digits_pretrain", "digits_finetune"]
 TWINS += ["beit_pretrain", "cifar10_finetune", "cifar10_dvae"]
-TWINS += ["simmim_pretrain", "maskfeat_pretrain"]
+TWINS += ["simmim_pretrain", "maskfeat_pretrain", "mae_finetune", "mae_probe"]
+TWINS += ["features_pretrain"]
 TWINS += ["dalle_dvae", "caltech20_pretrain", "caltech20_finetune", "caltech20_probe"]
 TRAINED = [p.stem for p in RECIPES if p.stem not in {*QUICKSTART, *TWINS}]
 PICTURES = {
@@ -219,6 +220,34 @@ SIMMIM = {
     "model.drop_path": 0.1,
     "model.preset": "released",
 }
+MAE = {
+    "epochs": 800,
+    "task.target": {"name": "pixels", "normalize": True, "pixels": "imagenet"},
+    "task.head": {"name": "decoder", "dim": 512, "depth": 8, "heads": 16},
+    "data.batch_size": 4096,
+    "data.frame.min_scale": 0.2,
+    "data.augment.jitter": 0.0,
+    "data.mask": {"name": "random", "ratio": 0.75},
+    "optim.lr": 1.5e-4 * 4096 / 256,
+    "optim.min_lr": 0.0,
+    "optim.warmup_epochs": 40,
+    "optim.b2": 0.95,
+    "optim.weight_decay": 0.05,
+    "optim.clip_norm": 0.0,
+    "model.abs_pos_embed": "sincos",
+    "model.init_as": "mae",
+}
+MAE_FINETUNING = {
+    "epochs": 100,
+    "data.batch_size": 1024,
+    "optim.lr": 5e-4 * 1024 / 256,
+    "optim.layer_decay": 0.65,
+    "optim.warmup_epochs": 5,
+    "optim.min_lr": 1e-6,
+    "model.drop_path": 0.1,
+    "task.pool": "mean",
+    "data.augment.mixup": 0.8,
+}
 MASKFEAT = {
     "epochs": 300,
     "task.target": {"name": "hog", "gaussian": False},
@@ -235,6 +264,39 @@ MASKFEAT = {
 }
 PUBLISHED = {
     "simmim_pretrain": {"": SIMMIM},
+    "mae_pretrain": {
+        "": MAE,
+        "large,1600ep": MAE | LARGE | {"epochs": 1600},
+        "raw": {"task.target.normalize": False},
+    },
+    "mae_finetune": {
+        "": MAE_FINETUNING,
+        "large": MAE_FINETUNING
+        | LARGE
+        | {
+            "epochs": 50,
+            "optim.lr": 1e-3 * 1024 / 256,
+            "optim.layer_decay": 0.75,
+            "model.drop_path": 0.2,
+        },
+        "simmim": {
+            "data.batch_size": 2048,
+            "optim.lr": 1.25e-3 * 2048 / 512,
+            "optim.min_lr": 2.5e-7 * 2048 / 512,
+            "optim.warmup_epochs": 20,
+            "optim.layer_decay": 0.65,
+            "model.rel_pos_bias": "per_block",
+        },
+        "maskfeat": {"data.batch_size": 2048, "optim.lr": 2e-3 * 2048 / 512},
+        "large,maskfeat": {
+            "epochs": 50,
+            "optim.lr": 1e-3 * 2048 / 512,
+            "optim.layer_decay": 0.75,
+            "optim.warmup_epochs": 5,
+            "model.drop_path": 0.1,
+        },
+    },
+    "mae_probe": {"": MAE_PROBING, "large": MAE_PROBING | {"epochs": 50}},
     "maskfeat_pretrain": {
         "": MASKFEAT,
         "large,1600ep": MASKFEAT | LARGE | {"epochs": 1600},
