@@ -164,10 +164,13 @@ class Encoder(nn.Module):
           ValueError: settings, image or mask that do not fit each other.
         """
         self._check_settings()
-        torch_init, (kernel_init, _) = self.init_as != "pretrain", INITS[self.init_as]
-        own = (kernel_init,) if self.init_as == "mae" else ()
         x = PatchEmbed(
-            self.dim, self.patch_size, self.dtype, torch_init, *own, name="patch_embed"
+            self.dim,
+            self.patch_size,
+            self.dtype,
+            torch_init=self.init_as != "pretrain",
+            kernel_init=xavier if self.init_as == "mae" else None,
+            name="patch_embed",
         )(image)
         grid = x.shape[1:3]
         x = self._add_tokens(x.reshape(len(x), -1, self.dim), mask)
