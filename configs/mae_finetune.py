@@ -74,6 +74,7 @@ def get_config(arg: str = ""):
             "eval_frame": {"name": "centre", "crop_pct": 224 / 256},
             "augment": {
                 "randaugment": "rand-m9-mstd0.5-inc1",
+                "fill": (124, 116, 104),
                 "erase": 0.25,
                 "mixup": 0.8,
                 "cutmix": 1.0,
