@@ -1,8 +1,8 @@
 """MAE pre-training at 224 px: the encoder sees a quarter of the patches.
 
 python -m beit_jax.train --config configs/mae_pretrain.py --workdir runs/mae_base
-A plain ViT on ImageNet-1k for 800 epochs, Base or `large`; `1600ep`: longer. It
-predicts normalised pixels, with `raw` others. Then mae_finetune.py and mae_probe.py.
+A plain ViT on ImageNet-1k for 800 epochs, Base or `large`; `1600ep`: longer. `raw`:
+pixels as they are, not normalised by patch. Then mae_finetune.py and mae_probe.py.
 Source: arXiv:2111.06377 and PRETRAIN.md of facebookresearch/mae, whose rate of 1.5e-4
 is for 256 images and here for the batch. There [CLS] decays, too.
 Published, % top-1 of ImageNet-1k after fine-tuning (FINETUNE.md): `1600ep` 83.66,

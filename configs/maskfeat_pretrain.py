@@ -4,7 +4,7 @@ python -m beit_jax.train --config configs/maskfeat_pretrain.py \
     --workdir runs/maskfeat_base
 A plain ViT on ImageNet-1k for 300 epochs, Base or `large`; `1600ep`: the paper's.
 `mmpretrain`: histograms with a Gaussian window, as in that port. Then
-maskfeat_finetune.py.
+mae_finetune.py:maskfeat.
 Source: arXiv:2112.09133; projects/maskfeat/ of facebookresearch/SlowFast, whose rate
 of 2e-4 is for 256 images and here for the batch. No colour may be jittered.
 Published, % top-1 of ImageNet-1k after fine-tuning: `1600ep` 84.0, `large,1600ep` 85.7;

@@ -2,7 +2,7 @@
 
 python -m beit_jax.train --config configs/simmim_pretrain.py --workdir runs/simmim_base
 BEiT's Base network on ImageNet-1k for 800 epochs. `100ep`: the shorter run of the
-official code, which it tells of Swin alone. Then simmim_finetune.py.
+official code, which it tells of Swin alone. Then mae_finetune.py:simmim.
 Source: arXiv:2111.09886 and configs/vit_base__800ep/ of microsoft/SimMIM; its rates are
 for 512 images and here for the batch. There [CLS] decays, too. 30 of the 49 squares
 are hidden.

@@ -15,6 +15,7 @@ from beit_jax.checkpoints.foreign import processors
 from beit_jax.checkpoints.foreign.beit_names import ENCODER, Names
 from beit_jax.checkpoints.foreign.files import Found
 from beit_jax.checkpoints.foreign.plain_vit import NO_KEY_BIAS
+from beit_jax.checkpoints.foreign.preparation import Preparation
 from beit_jax.checkpoints.foreign.rules import (
     CONV,
     LINEAR,
@@ -113,18 +114,6 @@ def understand(found: Found, dialect: str, hints: Hints) -> Understood:
     size = (model["image_size"],) * 2
     pixels = hints.pixels or ("" if processors.FILE in found.texts else "clip")
     seen = processors.of_texts(found.texts, found.path.name, size, pixels)
-    grid = model["image_size"] // model["patch_size"]
-    target = {"name": "pixels", "normalize": True}
-    sections = {
-        "epochs": 0.0,
-        "task": {"name": "pretrain", "target": target},
-        "model": model | {"pixels": seen.pixels},
-        "data": {
-            "augment": {"interpolation": seen.interpolation},
-            "eval_frame": seen.frame,
-            "mask": {"name": "blockwise", "max_patches": max(1, int(0.4 * grid**2))},
-        },
-    }
     dim = model["dim"]
 
     def complete(tree: dict) -> None:  # its convolution has no bias
@@ -132,7 +121,24 @@ def understand(found: Found, dialect: str, hints: Hints) -> Understood:
         proj["bias"] = np.zeros(dim, np.float32)
 
     notes = (*notes, *seen.notes)
+    sections = _sections(model, seen)
     return Understood(rows, sections, {}, TEXTS, notes, complete)
+
+
+def _sections(model: dict[str, Any], seen: Preparation) -> dict[str, Any]:
+    """An encoder to go on with: what it is to predict, no file tells."""
+    grid = model["image_size"] // model["patch_size"]
+    hidden = max(1, int(0.4 * grid**2))
+    return {
+        "epochs": 0.0,
+        "task": {"name": "pretrain", "target": {"name": "pixels", "normalize": True}},
+        "model": model | {"pixels": seen.pixels},
+        "data": {
+            "augment": {"interpolation": seen.interpolation},
+            "eval_frame": seen.frame,
+            "mask": {"name": "blockwise", "max_patches": hidden},
+        },
+    }
 
 
 def _name(ours: str, dialect: str) -> str:
