@@ -24,7 +24,7 @@ DECODING = {
     "model__layer_scale": 0.0,
     "model__init_as": "mae",
     "data__batch_size": 4096,
-    "data__mask": {"name": "random", "ratio": 0.75},
+    "data__mask": {"name": "random", "max_patches": 147},
     "data__augment__jitter": 0.0,
     "optim__lr": 2.4e-3,
     "optim__min_lr": 0.0,
@@ -69,6 +69,5 @@ def get_config(arg: str = ""):
     if c.choose(config, arg, VARIANTS):
         config = c.synthetic(c.smaller(config, **c.SMALL_ENCODER))
         config.task.target.checkpoint = "untrained"
-        if config.data.mask.name == "blockwise":
-            config.data.mask.max_patches = 6
+        config.data.mask.max_patches = 6
     return config

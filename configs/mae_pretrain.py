@@ -41,7 +41,7 @@ def get_config(arg: str = ""):
             "eval_source": IN1K | {"split": "validation"},
             "frame": {"name": "random_resized", "min_scale": 0.2},
             "augment": {"token_interpolation": "bicubic"},  # the pixels of the input
-            "mask": {"name": "random", "ratio": 0.75},
+            "mask": {"name": "random", "max_patches": 147},
         },
         optim={
             "lr": 2.4e-3,
@@ -53,5 +53,6 @@ def get_config(arg: str = ""):
     )
     if c.choose(config, arg, VARIANTS):
         changes = c.SMALL_ENCODER | {"task__head__dim": 64, "task__head__depth": 1}
+        changes |= {"data__mask__max_patches": 12}
         config = c.synthetic(c.smaller(config, **changes))
     return config

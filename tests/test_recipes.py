@@ -227,7 +227,7 @@ MAE = {
     "data.batch_size": 4096,
     "data.frame.min_scale": 0.2,
     "data.augment.jitter": 0.0,
-    "data.mask": {"name": "random", "ratio": 0.75},
+    "data.mask": {"name": "random", "max_patches": 147},
     "optim.lr": 1.5e-4 * 4096 / 256,
     "optim.min_lr": 0.0,
     "optim.warmup_epochs": 40,

@@ -130,7 +130,7 @@ class Pretrain(encoders.EncoderTask):
         if not 0 <= hidden < patches:
             raise ValueError(
                 f"config.data.mask.max_patches={hidden} leaves none of the {patches} "
-                "patches to encode; MAE hides 75 %: config.data.mask.ratio=0.75"
+                "patches to encode; MAE hides three in four"
             )
         return patches - hidden
 
