@@ -125,9 +125,9 @@ class Pretrain(encoders.EncoderTask):
     def _count_visible(self, mask: Mapping[str, Any]) -> int:
         """Patches that are left of an image whose mask hides most of them."""
         patches = math.prod(self.encoder.grid)
-        hidden = counted(mask, patches).get("max_patches", 0)
+        hidden = counted(mask, patches).get("max_patches")
         hidden = 0 if mask.get("name") == "none" else hidden
-        if not 0 <= hidden < patches:
+        if not isinstance(hidden, int) or not 0 <= hidden < patches:
             raise ValueError(
                 f"config.data.mask.max_patches={hidden} leaves none of the {patches} "
                 "patches to encode; MAE hides three in four"
