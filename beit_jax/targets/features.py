@@ -7,8 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from beit_jax.checkpoints.frozen import Frozen, Untrained
-from beit_jax.checkpoints.steps import Restored
+from beit_jax.checkpoints.frozen import Frozen, Restored, Untrained
 from beit_jax.models import backbones
 from beit_jax.ranges import Count, Length, Positive
 from beit_jax.targets.tokens import DTYPES, UNTRAINED
