@@ -112,6 +112,9 @@ def _write(
 
 
 def _family(saved: Restored) -> tuple[ModuleType, str]:
+    head = saved.config["task"].get("head") or {}
+    if "encoder" in saved.params and head.get("name") == "decoder":
+        return families.FAMILIES["vit"], "vit"
     if "cls_token" in saved.params.get("encoder", {}):
         return families.FAMILIES["beit"], "beit"
     name = saved.config["model"].get("name")

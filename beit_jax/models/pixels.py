@@ -25,6 +25,9 @@ class PixelSpace(NamedTuple):
 
 PIXEL_SPACES = {
     "centred": PixelSpace((0.5, 0.5, 0.5), (1.0, 1.0, 1.0)),  # [-0.5, 0.5]
+    "clip": PixelSpace(
+        (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    ),
     # DALL-E's logit-Laplace map 0.8 x + 0.1 of [0, 1], which keeps off 0 and 1.
     "dalle": PixelSpace((-0.125, -0.125, -0.125), (1.25, 1.25, 1.25)),
     "half": PixelSpace((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),  # [-1, 1]

@@ -229,12 +229,17 @@ def _own(saved: Restored) -> ConfigDict:
     return config
 
 
+# Targets with a frozen network, and which setting of a random one tells its width.
+WIDTHS = {"tokens": "vocab", "features": "projection"}
+
+
 def _standing_alone(config: ConfigDict, params: Tree) -> ConfigDict:
-    """The same; the tokenizer that it predicts the tokens of need not be there."""
+    """The same; the frozen network that it predicts what of need not be there."""
     config = config.copy_and_resolve_references()
     task = config.task
-    if task.name == "pretrain" and task.target.name == "tokens" and "lm_head" in params:
-        vocab = params["lm_head"]["kernel"].shape[1]
-        task.target = {"name": "tokens", "checkpoint": UNTRAINED}
-        task.target.untrained = {"vocab": vocab}
+    layer = params.get("lm_head", params.get("decoder_pred"))
+    if task.name == "pretrain" and task.target.name in WIDTHS and layer:
+        width = {WIDTHS[task.target.name]: layer["kernel"].shape[1]}
+        task.target = {"name": task.target.name, "checkpoint": UNTRAINED}
+        task.target.untrained = width
     return config

@@ -15,6 +15,7 @@ from beit_jax.models.features import Features, Stage
 # The smallest settings of every head; a new one needs a line here.
 SMALL = {"classes": 5, "channels": 8}
 SETTINGS = {
+    "decoder": {"outputs": 5, "dim": 12, "depth": 1, "heads": 2},
     "linear": {"classes": 5},
     "tokens": {"outputs": 5},
     "linear_maps": {"classes": 5},
@@ -100,3 +101,43 @@ def test_pooled_patches_are_normalised_before_the_last_layer():
     x = pooled * np.asarray(norm["scale"]) + np.asarray(norm["bias"])
     wanted = x @ np.asarray(layer["kernel"]) + layer["bias"]
     np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-4)
+
+
+def of_some(tokens, places) -> Features:
+    """As `of`, but for patches at `places` (B, K) only."""
+    return Features(Stage(tokens[:, 1:], tokens[:, 0], (2, 2), places))
+
+
+def decoded(features):
+    params, *_ = run("decoder")
+    head = HEADS["decoder"](**SETTINGS["decoder"])
+    return head.apply({"params": params}, features)
+
+
+def test_a_decoder_puts_patches_in_their_places_and_mask_tokens_in_others():
+    _, tokens, everything = run("decoder")
+    order = np.array([[2, 0, 3, 1], [1, 3, 2, 0]])
+    shuffled = np.take_along_axis(tokens[:, 1:], order[..., None], axis=1)
+    shuffled = np.concatenate([tokens[:, :1], shuffled], axis=1)
+    np.testing.assert_allclose(
+        decoded(of_some(shuffled, order)), everything, rtol=1e-4, atol=1e-5
+    )
+    some = decoded(of_some(shuffled[:, :3], order[:, :2]))
+    assert some.shape == everything.shape
+    assert np.abs(some - everything).max() > 0.01
+
+
+def test_a_decoder_predicts_what_it_is_asked_for():
+    _, tokens, _ = run("decoder")
+    places, asked = np.array([[0, 2]] * 2), np.array([[3, 1, 1]] * 2)
+    features = of_some(tokens[:, :3], places)
+    np.testing.assert_allclose(
+        decoded(features.at(asked)), decoded(features)[:, [3, 1, 1]], rtol=1e-5
+    )
+
+
+def test_settings_that_a_decoder_cannot_have_are_refused():
+    with pytest.raises(ValueError, match="head.dim=12 is no multiple of .*heads=5"):
+        run("decoder", heads=5)
+    with pytest.raises(ValueError, match="pos_embed='rope' is none of"):
+        run("decoder", pos_embed="rope")

@@ -16,7 +16,7 @@ from beit_jax.models.vit import released_layer_scale
 
 FILE = "config.json"
 # timm's networks that compute as BEiT does: EVA's first is a BEiT without a table.
-FAMILIES = ("beit", "eva_giant_")
+FAMILIES = ("beit", "eva_giant_", "vit_", "deit_")
 NORM_EPS = 1e-6  # of timm's LayerNorms, which no argument changes
 FILTERS = {name: name for name in ("lanczos", "bilinear", "bicubic")} | {"box": "area"}
 # Of timm's pretrained_cfg.

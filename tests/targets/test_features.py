@@ -1,0 +1,154 @@
+"""A teacher's features: CLIP's are the official ones, and so are the losses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from beit_jax.checkpoints import read
+from beit_jax.checkpoints.foreign import clip, files
+from beit_jax.checkpoints.foreign.rules import Hints
+from beit_jax.models.pixels import PIXEL_SPACES
+from beit_jax.targets.features import LOSSES, Features
+from tests.agreement import assert_agrees
+from tests.models import official
+from tests.parity.cases import CASES
+from tests.parity.conversions import checkpoint
+from tests.targets.test_targets import save
+
+GRID, PATCH, HEADS, PEER = (4, 4), 16, 4, "oracle clip_target"
+
+
+def hf(arrays) -> dict:
+    return official.group(arrays, "param/teacher")
+
+
+def openai(state: dict) -> dict:
+    """The same weights by OpenAI's names, whose arrays are joined."""
+    made = {"visual.proj": state["visual_projection.weight"].T}
+    for ours, (theirs, name, *_) in clip.OTHERS.items():
+        if ours != "projection":
+            made[theirs] = state[f"vision_model.{name}"]
+    for i in range(2):
+        layer = f"vision_model.encoder.layers.{i}"
+        block = f"visual.transformer.resblocks.{i}"
+        for leaf in ("weight", "bias"):
+            parts = [state[f"{layer}.self_attn.{k}_proj.{leaf}"] for k in "qkv"]
+            made[f"{block}.attn.in_proj_{leaf}"] = np.concatenate(parts)
+            for old, new in (
+                ("self_attn.out_proj", "attn.out_proj"),
+                ("layer_norm1", "ln_1"),
+                ("layer_norm2", "ln_2"),
+                ("mlp.fc1", "mlp.c_fc"),
+                ("mlp.fc2", "mlp.c_proj"),
+            ):
+                made[f"{block}.{new}.{leaf}"] = state[f"{layer}.{old}.{leaf}"]
+    texts = {"logit_scale": np.float32(4.6), "positional_embedding": np.ones((7, 3))}
+    return made | texts
+
+
+NAMES = {"transformers": dict, "openai": openai}
+
+
+@pytest.fixture(params=NAMES)
+def teacher(request, tmp_path):
+    """(work directory of ours with CLIP's tower, arrays)."""
+    arrays, meta = official.load("clip_target")
+    state = NAMES[request.param](hf(arrays))
+    files.write(tmp_path / "clip.safetensors", state)
+    saved, _ = read.read(tmp_path / "clip.safetensors", Hints(heads=meta["heads"]))
+    return tmp_path / "clip.safetensors", arrays, saved
+
+
+def in_bytes(images):
+    mean, std = (np.array(x) for x in PIXEL_SPACES["clip"])
+    return ((np.moveaxis(images, 1, -1) * std + mean) * 255).astype(np.float32)
+
+
+def seen_by(saved, arrays, **settings):
+    """What a target wants, whose network `saved` is."""
+    target = Features(GRID, PATCH, "untrained", **settings, untrained=untrained(saved))
+    frozen = {"params": jax.tree.map(jnp.asarray, saved.params["encoder"])}
+    with jax.default_matmul_precision("highest"):
+        return jax.jit(target)(frozen, in_bytes(arrays["in/teacher_images"]))
+
+
+def untrained(saved) -> dict:
+    model = dict(saved.config["model"])
+    del model["image_size"]
+    return model
+
+
+def test_features_of_clip_are_those_of_its_own_code(teacher):
+    _, arrays, saved = teacher
+    assert saved.config["model"]["activation"] == "quick_gelu"
+    assert saved.config["model"]["pixels"] == "clip"
+    wanted = arrays["out/teacher_projected_all"][:, 1:]
+    assert_agrees(PEER, "projected patches", seen_by(saved, arrays), wanted, atol=1e-5)
+    wanted = arrays["out/teacher_after_block_0"][:, 1:]
+    got = seen_by(saved, arrays, layer=0)
+    assert_agrees(PEER, "patches after a block", got, wanted, atol=1e-5)
+    centred = seen_by(saved, arrays, normalize="layer")
+    np.testing.assert_allclose(centred.mean(-1), 0, atol=1e-5)
+
+
+def test_a_tower_from_a_file_is_a_frozen_network(tmp_path):
+    arrays, _ = official.load("clip_target")
+    wide = {k: np.repeat(x, 1, 0) for k, x in hf(arrays).items()}
+    files.write(tmp_path / "clip.safetensors", wide)
+    target = Features(GRID, PATCH, str(tmp_path / "clip.safetensors"))
+    assert target.image_size == (32, 32) and target.outputs == 20
+    frozen = target.frozen.load()
+    image = np.zeros((2, 32, 32, 3), np.uint8)
+    assert target(frozen, image).shape == (2, 16, 20)
+
+
+@pytest.mark.parametrize(
+    "name, loss, beta, normalize",
+    [
+        ("smooth_l1_masked_beta1", "smooth_l1", 1.0, False),
+        ("smooth_l1_masked_beta2", "smooth_l1", 2.0, False),
+        ("smooth_l1_masked_beta2_ln_target", "smooth_l1", 2.0, True),
+        ("cosine_masked", "cosine", 1.0, False),
+        ("cosine_all", "cosine", 1.0, False),
+    ],
+)
+def test_losses_are_those_of_the_official_codes(name, loss, beta, normalize):
+    arrays, _ = official.load("clip_target")
+    wanted = arrays["out/teacher_projected_all"][:, 1:]
+    if normalize:
+        wanted = wanted - wanted.mean(-1, keepdims=True)
+        wanted /= np.sqrt(wanted.var(-1, keepdims=True) + 1e-5)
+    each = LOSSES[loss](arrays["out/student_pred"], wanted, beta)
+    mask = True if name.endswith("all") else arrays["in/mask"]
+    got = jnp.mean(each, where=mask)
+    assert_agrees(PEER, name, got, arrays[f"out/loss_{name}"], atol=2e-6)
+    if loss == "cosine":  # EVA's and MILAN's
+        two = {"masked": "two_minus_two_cos_masked_eva", "all": "mse_l2norm_all_milan"}
+        theirs = arrays[f"out/loss_{two[name.removeprefix('cosine_')]}"]
+        assert_agrees(PEER, f"twice {name}", 2 * got, theirs, atol=4e-6)
+
+
+def test_any_encoder_of_ours_can_teach(tmp_path):
+    saved = checkpoint(CASES["plain"], pixels="half")
+    from beit_jax import config as c
+
+    save(tmp_path, c.from_dict(saved.config), saved.params, {})
+    target = Features((3, 5), PATCH, str(tmp_path), layer=0, loss="smooth_l1")
+    patch = saved.config["model"]["patch_size"]
+    assert target.image_size == (3 * patch, 5 * patch)
+    frozen = target.frozen.load()
+    image = np.zeros((1, *target.image_size, 3), np.uint8)
+    assert target(frozen, image).shape == (1, 15, target.outputs)
+
+
+def test_settings_that_there_are_not_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="loss='l2' is none of cosine, smooth_l1, mse"):
+        Features(GRID, PATCH, "untrained", loss="l2")
+    with pytest.raises(ValueError, match="normalize='batch' is none of none, layer"):
+        Features(GRID, PATCH, "untrained", normalize="batch")
+    from tests import tiny
+
+    save(tmp_path, tiny.config("tokenizer"), {"x": np.zeros(3)}, {})
+    with pytest.raises(ValueError, match="'tokenizer', which has no encoder of its"):
+        Features(GRID, PATCH, str(tmp_path))
