@@ -111,9 +111,9 @@ def _write(
 
 
 def _family(saved: Restored) -> tuple[ModuleType, str]:
-    if "cls_token" in saved.params.get("encoder", {}):
-        return families.FAMILIES["beit"], "beit"
-    name = saved.config["model"].get("name")
+    name = saved.config["model"].get("name", "vit")
+    if name not in families.FAMILIES and "cls_token" in saved.params.get("encoder", {}):
+        name = "beit"
     if name not in families.FAMILIES:
         raise ValueError(
             f"{saved.path} is of task {saved.config['task']['name']!r}, which has no "

@@ -230,11 +230,14 @@ def _own(saved: Restored) -> ConfigDict:
 
 
 def _standing_alone(config: ConfigDict, params: Tree) -> ConfigDict:
-    """The same; the tokenizer that it predicts the tokens of need not be there."""
+    """The same; the tokenizer that it predicts the tokens of need not be there, nor the
+    teacher that it learned from."""
     config = config.copy_and_resolve_references()
     task = config.task
     if task.name == "pretrain" and task.target.name == "tokens" and "lm_head" in params:
         vocab = params["lm_head"]["kernel"].shape[1]
         task.target = {"name": "tokens", "checkpoint": UNTRAINED}
         task.target.untrained = {"vocab": vocab}
+    if "teacher" in task.get("objective", {}):
+        task.objective.teacher = {}
     return config

@@ -17,6 +17,7 @@ from beit_jax.checkpoints.foreign import (
     dvae,
     relatives,
     rules,
+    vqkd,
     vqvae,
     wrappers,
 )
@@ -24,7 +25,13 @@ from beit_jax.checkpoints.foreign.files import Found
 from beit_jax.checkpoints.foreign.rules import NO_HINTS, Array, Hints, Report
 from beit_jax.checkpoints.steps import Restored
 
-FAMILIES = {"beit": beit, "dvae": dvae, "discrete_vae": discrete_vae, "vqvae": vqvae}
+FAMILIES = {
+    "beit": beit,
+    "dvae": dvae,
+    "discrete_vae": discrete_vae,
+    "vqvae": vqvae,
+    "vqkd": vqkd,
+}
 OWN = "beit_jax"  # what the metadata of a file with our own names have
 OWN_PARTS = ("config", "card", "position")
 

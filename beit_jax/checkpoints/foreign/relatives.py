@@ -24,9 +24,6 @@ PLAIN_VIT = (
 )
 # The first that fits is told; what is special comes before what is general.
 RELATIVES = (
-    Relative(
-        "the tokenizer of BEiT v2 (VQ-KD)", ("quantize.embedding", "decode_task_layer")
-    ),
     Relative("CLIP", ("logit_scale", "visual.")),
     Relative("CLIP", ("logit_scale", "vision_model.")),
     Relative("CLIP's image tower", ("visual.class_embedding",)),

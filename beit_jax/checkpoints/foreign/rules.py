@@ -122,17 +122,17 @@ def read(
       ValueError: names that the table lacks, or that the state dict does.
     """
     rows = list(rows)
-    depth = _depth(rows, state)
+    depths = _depths(rows, state)
     wanted = [
         name
         for theirs, _, _ in rows
-        for names in _layers(theirs, depth)
+        for names in _layers(theirs, depths[_start(theirs)])
         for name in names
     ]
     report = _match(wanted, state, ignorable, allow, "the state dict")
     flat = {}
     for theirs, ours, op in rows:
-        made = _stacked(state, _layers(theirs, depth), op)
+        made = _stacked(state, _layers(theirs, depths[_start(theirs)]), op)
         flat[ours] = made if _is_stack(theirs) else made[0]
     return nest(flat), report
 
@@ -227,15 +227,23 @@ def _layers(theirs: str | tuple[str, ...], depth: int) -> list[tuple[str, ...]]:
     return [tuple(name.replace("{i}", str(i)) for name in names) for i in range(count)]
 
 
-def _depth(rows: Iterable[Row], state: Iterable[str]) -> int:
-    """How many layers the names tell of; 0 if the table has none."""
-    starts = {first(row[0]).partition("{i}")[0] for row in rows if _is_stack(row[0])}
-    found = [
-        re.match(r"\d+", name.removeprefix(start))
-        for start in starts
-        for name in state
-        if name.startswith(start)
-    ]
+def _start(theirs: str | tuple[str, ...]) -> str:
+    """What is before the number of the layer: rows that share it, share that."""
+    return first(theirs).partition("{i}")[0]
+
+
+def _depths(rows: Iterable[Row], state: Iterable[str]) -> dict[str, int]:
+    """Start of names -> how many layers they tell of; 0 if the names have no {i}."""
+    starts = {_start(row[0]): _is_stack(row[0]) for row in rows}
+    return {
+        start: _depth(start, state) if stacked else 0
+        for start, stacked in starts.items()
+    }
+
+
+def _depth(start: str, state: Iterable[str]) -> int:
+    rests = [name.removeprefix(start) for name in state if name.startswith(start)]
+    found = [re.match(r"\d+", rest) for rest in rests]
     return 1 + max((int(match[0]) for match in found if match), default=-1)
 
 

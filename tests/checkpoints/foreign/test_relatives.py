@@ -48,11 +48,6 @@ NEAR = {  # those that have BEiT's names, made of one
 }
 FAR = {  # those of other names: some that only they have
     "a Swin": ["layers.0.blocks.0.attn.qkv.weight", "patch_embed.proj.weight"],
-    "the tokenizer of BEiT v2": [
-        "encoder.cls_token",
-        "quantize.embedding.weight",
-        "decode_task_layer.0.weight",
-    ],
     "CLIP": ["logit_scale", "visual.conv1.weight"],
     "CLIP's image tower": ["vision_model.embeddings.class_embedding"],
     "Data2Vec": ["data2vec_vision.embeddings.cls_token"],
