@@ -1,5 +1,9 @@
 """What sits on the encoder. A new head is one file and one line here."""
 
-from beit_jax.heads import linear, tokens
+from beit_jax.heads import aggregation, linear, tokens
 
-HEADS = {"linear": linear.LinearHead, "tokens": tokens.TokenHead}
+HEADS = {
+    "aggregation": aggregation.AggregationHead,
+    "linear": linear.LinearHead,
+    "tokens": tokens.TokenHead,
+}

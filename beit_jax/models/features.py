@@ -43,16 +43,23 @@ class Features:
       bias: (A, 1+N, 1+N), what a ViT's blocks share and add to their attention logits.
       attention: (L, B, A, Q, 1+N) float32, by block, head, asked query, key; rows sum
         to 1.
+      norm: {"scale": (D,), "bias": (D,)} of the last norm, for what a head makes of
+        taps; None where there is none.
+      index: (B, K) which patches `last` has; None: all.
     """
 
     last: Stage
     taps: tuple[Stage, ...] = ()
     bias: Array | None = None
     attention: Array | None = None
+    norm: dict[str, Array] | None = None
+    index: Array | None = None
 
     def at(self, index: Array | None) -> "Features":
         """With the last patches at `index` (B, K) only; None: all of them."""
-        return self if index is None else self.replace(last=self.last.at(index))
+        if index is None:
+            return self
+        return self.replace(last=self.last.at(index), index=index)
 
     @property
     def tokens(self) -> Array:

@@ -191,6 +191,22 @@ class Mlp(nn.Module):
         return Linear(x.shape[-1], narrow, name="fc2", **form)(y, init_scale)
 
 
+def stacked(block: type[nn.Module], length: int, unroll: int = 1) -> type[nn.Module]:
+    """`length` of the blocks one after the other, parameters stacked on axis 0.
+
+    Takes x, (numbers, drop-path rates) with an axis for the blocks, the bias.
+    """
+    return nn.scan(
+        block,
+        variable_axes={"params": 0},
+        split_rngs={"params": True, "drop_path": True},
+        in_axes=(0, nn.broadcast),
+        length=length,
+        unroll=unroll,
+        metadata_params={nn.PARTITION_NAME: "layers"},
+    )
+
+
 class DropPath(nn.Module):
     """Drops a residual branch for whole examples; the kept ones are scaled up."""
 

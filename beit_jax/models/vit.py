@@ -19,6 +19,7 @@ from beit_jax.models.layers import (
     RelPosBias,
     cut_normal,
     plain_normal,
+    stacked,
 )
 from beit_jax.models.patches import Grid
 from beit_jax.ranges import Length, Part, Positive, Weight
@@ -167,14 +168,17 @@ class Encoder(nn.Module):
         blocks = self._blocks(grid, train)
         x, (outputs, attention) = blocks(x, self._layers(), bias)
         x = constrain(x, "batch", None, None)
+        norm = None
         if self.final_norm:
-            x = LayerNorm(self.norm_eps, name="norm")(x)
+            layer = LayerNorm(self.norm_eps, name="norm")
+            x = layer(x)
+            norm = nn.unbox(layer.variables["params"])
 
         def stage(x: Array) -> Stage:
             return Stage(x[:, 1:], x[:, 0], grid)
 
         taps = tuple(stage(outputs[block]) for block in self.taps)
-        return Features(stage(x.astype(self.dtype)), taps, bias, attention)
+        return Features(stage(x.astype(self.dtype)), taps, bias, attention, norm)
 
     @staticmethod
     def settings(model: Mapping[str, Any], pretraining: bool) -> dict[str, Any]:
@@ -246,31 +250,28 @@ class Encoder(nn.Module):
         block = Block
         if self.remat != "none":
             block = nn.remat(Block, prevent_cse=False, policy=REMAT[self.remat])
-        stack = nn.scan(
-            block,
-            variable_axes={"params": 0},
-            split_rngs={"params": True, "drop_path": True},
-            in_axes=(0, nn.broadcast),
-            length=self.depth,
-            unroll=self.unrolled(),
-            metadata_params={nn.PARTITION_NAME: "layers"},
-        )
-        return stack(
-            heads=self.heads,
-            mlp_ratio=self.mlp_ratio,
-            layer_scale=self.layer_scale,
-            norm_eps=self.norm_eps,
-            qkv_bias=self.qkv_bias,
-            grid=self.grid if self.rel_pos_bias == "per_block" else None,
+        return stacked(block, self.depth, self.unrolled())(
+            **self.block_settings(),
             seen=grid,
             drops=train and self.drop_path > 0,
             tapped=bool(self.taps),
             attends=self.attends,
-            fused=self.attention == "fused",
-            dtype=self.dtype,
             kernel_init=self._normal(),
             name="blocks",
         )
+
+    def block_settings(self) -> dict[str, Any]:
+        """Of each block, and of those that a head may add to them."""
+        return {
+            "heads": self.heads,
+            "mlp_ratio": self.mlp_ratio,
+            "layer_scale": self.layer_scale,
+            "norm_eps": self.norm_eps,
+            "qkv_bias": self.qkv_bias,
+            "grid": self.grid if self.rel_pos_bias == "per_block" else None,
+            "fused": self.attention == "fused",
+            "dtype": self.dtype,
+        }
 
     def unrolled(self) -> int:
         """Blocks per iteration of the loop: `unroll`, or what measures best.

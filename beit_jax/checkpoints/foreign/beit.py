@@ -43,7 +43,8 @@ def understand(found: Found, dialect: str, hints: Hints) -> Understood:
     names, notes = beit_names.of_state(found.state), []
     there = beit_names.present(names, found.state)
     _check_groups(found, there)
-    if any(name.startswith(SECOND) for name in found.state):
+    second = any(name.startswith(SECOND) for name in found.state)
+    if second and not any(part.group.startswith(SECOND) for part in there.values()):
         notes.append(f"BEiT v2's second prediction, {SECOND}*, is left behind")
     shapes = _shapes(found, names, there)
     timm = timm_config.of_texts(found.texts) if dialect == "official" else {}
@@ -65,7 +66,7 @@ def understand(found: Found, dialect: str, hints: Hints) -> Understood:
     }
     sections = {
         "epochs": 0.0,
-        "task": _task(shapes, notes),
+        "task": _task(shapes, notes, found.state, model["depth"]),
         "model": model,
         "data": data,
     }
@@ -249,7 +250,12 @@ def _image_size(
     return asked
 
 
-def _task(shapes: Mapping[str, tuple[int, ...]], notes: list[str]) -> dict[str, Any]:
+def _task(
+    shapes: Mapping[str, tuple[int, ...]],
+    notes: list[str],
+    state: Mapping[str, Array],
+    depth: int,
+) -> dict[str, Any]:
     if "params/head/kernel" in shapes:
         pool = "mean" if "params/fc_norm/scale" in shapes else "cls"
         classes = shapes["params/head/kernel"][0]
@@ -259,7 +265,33 @@ def _task(shapes: Mapping[str, tuple[int, ...]], notes: list[str]) -> dict[str, 
         vocab = shapes["params/lm_head/kernel"][0]
         target["untrained"] = {"vocab": vocab}
         notes.append(f"it predicts {vocab} tokens, of a tokenizer that it lacks")
-    return {"name": "pretrain", "target": target}
+    head = _second(shapes, notes, state, depth)
+    return {"name": "pretrain", "target": target, **({"head": head} if head else {})}
+
+
+def _second(
+    shapes: Mapping[str, tuple[int, ...]],
+    notes: list[str],
+    state: Mapping[str, Array],
+    depth: int,
+) -> dict[str, Any]:
+    """The section `head` of BEiT v2's two predictions; {} where there is but one."""
+    if f"params/{SECOND}layers/attn/qkv" not in shapes:
+        return {}
+    layers = {
+        name.split(".")[1] for name in state if name.startswith(f"{SECOND}layers.")
+    }
+    early = max(1, depth - 3)
+    notes.append(
+        f"task.head.early={early}, 3 blocks before the last as published: the weights "
+        "do not tell"
+    )
+    return {
+        "name": "aggregation",
+        "early": early,
+        "layers": len(layers),
+        "shared": f"params/{SECOND}lm_head/kernel" not in shapes,
+    }
 
 
 def _class_names(config: Mapping[str, Any], classes: int) -> list[str]:

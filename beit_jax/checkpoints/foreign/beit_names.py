@@ -43,13 +43,35 @@ class Part(NamedTuple):
     group: str  # "": every BEiT has it
     ours: str
     official: str
-    hf: str | tuple[str, ...]
+    hf: str | tuple[str, ...]  # "": it has no place there
     op: Op = SAME
     hf_op: Op | None = None  # where it is another
 
 
 def parts(heads: int) -> list[Part]:
     """All parameters of a BEiT with so many attention heads."""
+    first = _first(heads)
+    again = [_second(part) for part in first if "/blocks/" in part.ours]
+    return [
+        *first,
+        *again,
+        *_norm(f"{SECOND}norm", f"params/{SECOND}norm", f"{SECOND}norm", ""),
+        *_linear(f"{SECOND}norm", f"params/{SECOND}lm_head", f"{SECOND}lm_head", ""),
+    ]
+
+
+def _second(part: Part) -> Part:
+    """What a parameter of a block is in the blocks of BEiT v2's second prediction."""
+    return part._replace(
+        group=SECOND + part.group,
+        ours=part.ours.replace(f"{ENCODER}/blocks", f"params/{SECOND}layers"),
+        official=part.official.replace("blocks", f"{SECOND}layers"),
+        hf="",
+        hf_op=None,
+    )
+
+
+def _first(heads: int) -> list[Part]:
     encoder, blocks = ENCODER, f"{ENCODER}/blocks"
     theirs, layer = "beit.embeddings", "beit.encoder.layer.{i}"
     attention = f"{layer}.attention.attention"
@@ -134,15 +156,15 @@ def parts(heads: int) -> list[Part]:
 
 def _linear(group: str, ours: str, official: str, hf: str, op: Op = LINEAR):
     return (
-        Part(group, f"{ours}/kernel", f"{official}.weight", f"{hf}.weight", op),
-        Part(group, f"{ours}/bias", f"{official}.bias", f"{hf}.bias"),
+        Part(group, f"{ours}/kernel", f"{official}.weight", hf and f"{hf}.weight", op),
+        Part(group, f"{ours}/bias", f"{official}.bias", hf and f"{hf}.bias"),
     )
 
 
 def _norm(group: str, ours: str, official: str, hf: str):
     return (
-        Part(group, f"{ours}/scale", f"{official}.weight", f"{hf}.weight"),
-        Part(group, f"{ours}/bias", f"{official}.bias", f"{hf}.bias"),
+        Part(group, f"{ours}/scale", f"{official}.weight", hf and f"{hf}.weight"),
+        Part(group, f"{ours}/bias", f"{official}.bias", hf and f"{hf}.bias"),
     )
 
 
@@ -216,8 +238,11 @@ def of_state(state: Collection[str]) -> Names | None:
 def present(names: Names, state: Collection[str]) -> dict[str, Part]:
     """Our path -> the part, of all that a state dict should have.
 
-    A part of a group is wanted when any other of the group is there.
+    A part of a group is wanted when any other of the group is there. The second
+    prediction is, in a file of pre-training alone.
     """
     every = parts(1)
     there = {part.group for part in every if in_layer_0(names.of(part)) in state}
+    if "lm_head" not in there:
+        there = {group for group in there if not group.startswith(SECOND)}
     return {part.ours: part for part in every if not part.group or part.group in there}
