@@ -165,8 +165,8 @@ class Distillation:
     decoder of pixels, its mean squared error joins them.
 
     Args:
-      teacher: name and settings, see beit_jax/targets/teachers.py; none: nothing can be
-        trained, and the loss is the quantizer's alone. So are other projects' files.
+      teacher: name and settings, see beit_jax/targets/teachers.py; none (of other
+        projects' files): only the decoder of pixels can be trained.
     """
 
     way_out = (
@@ -197,10 +197,10 @@ class Distillation:
     def __call__(
         self, params: Tree, image: Array, weight: Array, ctx: Context, train: bool
     ) -> Outcome:
-        if train and self._teacher is None:
+        if train and not (self._teacher or self.paints):
             raise ValueError(
                 "training a vqkd needs config.task.objective.teacher, "
-                '{"name": "encoder", "checkpoint": RUN} say'
+                '{"name": "encoder", "checkpoint": RUN} say, or model.pixel_blocks'
             )
         output, model_state = _quantized(self._model, params, image, weight, ctx, train)
         terms = {"loss": output.quantized.loss, "quantization": output.quantized.loss}

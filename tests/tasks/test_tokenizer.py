@@ -22,7 +22,7 @@ MODELS = {
 OBJECTIVES = {"discrete_vae": {"likelihood": "mse"}, "dvae": {}, "vqvae": {}}
 OBJECTIVES |= {"vqkd": {"teacher": tiny.TEACHER}}
 
-NARROW = tiny.TEACHER | {"untrained": {"patch_size": 8, "dim": 8, "heads": 2}}
+NARROW = tiny.TEACHER | {"untrained": tiny.TEACHER["untrained"] | {"dim": 8}}
 
 
 def build(**changes):
@@ -244,11 +244,31 @@ def test_objectives_that_do_not_fit_are_refused(model, objective, message):
 
 
 def test_without_a_teacher_tokens_can_be_told_and_nothing_be_trained():
-    task, params, ctx, batch = runs.start(config("vqkd", teacher={}))
+    made = config("vqkd", teacher={})
+    made.model.pixel_blocks = 0
+    task, params, ctx, batch = runs.start(made)
     assert not task.frozen
     assert task.predict("tokens", params, batch, ctx)["tokens"].shape == (4, 4, 4)
     with pytest.raises(ValueError, match="needs config.task.objective.teacher"):
         task.train_loss(params, batch, ctx)
+
+
+def test_a_decoder_of_pixels_can_learn_from_codes_that_rest():
+    made = config("vqkd", teacher={})
+    made.optim.update({"train": "decoder,to_pixels", "lr": 3e-3, "warmup_steps": 1})
+    made.model.decay = 1.0
+    task, params, ctx, batch = runs.start(made)
+    ctx = ctx._replace(model_state=_started(ctx.model_state))
+    now, update = runs.updating(task, made, params, ctx)
+    codebooks = []
+    for _ in range(4):
+        now, _ = update(now, ctx.frozen, batch)
+        codes = now.model_state["codebook"]["quantizer"]["embedding"]
+        codebooks.append(np.array(codes))
+    rest = params.keys() - {"decoder", "to_pixels"}
+    for name in rest:
+        jax.tree.map(np.testing.assert_array_equal, now.params[name], params[name])
+    np.testing.assert_allclose(codebooks[-1], codebooks[0], atol=2e-7)  # unit ones
 
 
 def test_an_image_of_another_size_gets_its_positions():

@@ -278,14 +278,10 @@ def _second(
     """The section `head` of BEiT v2's two predictions; {} where there is but one."""
     if f"params/{SECOND}layers/attn/qkv" not in shapes:
         return {}
-    layers = {
-        name.split(".")[1] for name in state if name.startswith(f"{SECOND}layers.")
-    }
-    early = max(1, depth - 3)
-    notes.append(
-        f"task.head.early={early}, 3 blocks before the last as published: the weights "
-        "do not tell"
-    )
+    start, early = f"{SECOND}layers.", max(1, depth - 3)
+    layers = {name.split(".")[1] for name in state if name.startswith(start)}
+    told = "3 blocks before the last as published: the weights do not tell"
+    notes.append(f"task.head.early={early}, {told}")
     return {
         "name": "aggregation",
         "early": early,
