@@ -136,3 +136,12 @@ def test_without_a_decoder_of_pixels_nothing_is_painted():
     assert model.apply(variables, image).reconstruction is None
     with pytest.raises(ValueError, match="pixel_blocks=0; train one"):
         model.apply(variables, jnp.zeros((1, 4, 4), int), method="decode")
+
+
+def test_the_published_network_has_its_109_36_million_parameters():
+    model = VQKD(image_size=(224, 224), teacher_dim=512)
+    image = jnp.zeros((1, 224, 224, 3))
+    made = jax.eval_shape(model.init, jax.random.key(0), image)
+    count = sum(leaf.size for leaf in jax.tree.leaves(made["params"]))
+    codes = 2 * 8192 * 32 + 8192  # theirs are parameters: codes, their average, counts
+    assert count + codes == 109_361_696
