@@ -3,6 +3,8 @@
 python -m beit_jax.train --config configs/digits2_pretrain.py --workdir runs/pretrain2
 After it: digits_finetune.py with --config.init_from=runs/pretrain2
 Source: BEiT v2 (arXiv:2208.06366): its two predictions, 40 % masked.
+Result: not run in full here; cut to 200 steps of 64, its loss in training came from 8.2
+to 7.3 nats, and it predicted 11.0 % of the masked tokens (most frequent token: 7.6 %).
 """
 
 from beit_jax import config as c
