@@ -33,22 +33,22 @@ DECODING = {
     "optim__clip_norm": 0.0,
 }
 VARIANTS = {
-    "dino": {"task__target__checkpoint": "hf:facebook/dino-vitb16"},
-    "own": {"task__target__checkpoint": "runs/beit_base"},
+    "dino": {"task__target__teacher__checkpoint": "hf:facebook/dino-vitb16"},
+    "own": {"task__target__teacher__checkpoint": "runs/beit_base"},
     "eva": DECODING,
     "milan": DECODING | {"task__predict": "all"},
 }
 
 
 def get_config(arg: str = ""):
-    clip = {"name": "features", "checkpoint": "hf:openai/clip-vit-base-patch16"}
+    clip = {"name": "encoder", "checkpoint": "hf:openai/clip-vit-base-patch16"}
     config = c.new(
         epochs=300.0,
         dtype="bfloat16",
         task={
             "name": "pretrain",
             "predict": "masked",
-            "target": clip,
+            "target": {"name": "features", "teacher": clip},
             "head": {"name": "tokens"},
         },
         model={
@@ -68,6 +68,6 @@ def get_config(arg: str = ""):
     )
     if c.choose(config, arg, VARIANTS):
         config = c.synthetic(c.smaller(config, **c.SMALL_ENCODER))
-        config.task.target.checkpoint = "untrained"
+        config.task.target.teacher.checkpoint = "untrained"
         config.data.mask.max_patches = 6
     return config

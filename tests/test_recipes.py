@@ -33,6 +33,7 @@ TWINS += ["digits_tokenizer", "digits_pretrain", "digits_finetune"]
 TWINS += ["beit_pretrain", "cifar10_finetune", "cifar10_dvae"]
 TWINS += ["simmim_pretrain", "maskfeat_pretrain", "mae_finetune", "mae_probe"]
 TWINS += ["features_pretrain", "mae_pretrain"]
+TWINS += ["beit2_tokenizer", "beit2_pretrain", "digits2_pretrain"]
 TWINS += ["dalle_dvae", "caltech20_pretrain", "caltech20_finetune", "caltech20_probe"]
 TWINS += ["camvid_tokenizer", "camvid_pretrain", "camvid_segment", "digits_segment"]
 TWINS += ["cityscapes_segment"]
@@ -288,6 +289,34 @@ MASKFEAT = {
     "optim.clip_norm": 0.02,
     "model.preset": "paper_plain",
 }
+VQKD = {
+    "epochs": 100,
+    "data.batch_size": 512,
+    "data.frame.min_scale": 0.08,
+    "optim.lr": 2e-4,
+    "optim.min_lr": 1e-5,
+    "optim.warmup_epochs": 10,
+    "optim.weight_decay": 1e-4,
+    "optim.b1": 0.9,
+    "optim.b2": 0.99,
+    "model.pixels": "half",
+}
+V2 = PRETRAINING | {
+    "epochs": 1600,
+    "data.augment.token_interpolation": "bicubic",
+    "data.frame.min_scale": 0.2,
+    "data.mask": {"name": "blockwise", "max_patches": 75, "exact": True},
+    "optim.b2": 0.999,
+    "task.head": {"name": "aggregation", "early": 9, "layers": 2},
+}
+del V2["task.target.image_size"]
+V2_FINETUNING = {
+    "optim.lr": 5e-4,
+    "optim.layer_decay": 0.6,
+    "model.drop_path": 0.2,
+    "model.pixels": "imagenet",
+}
+V2_LARGE = V2_FINETUNING | {"optim.lr": 2e-4, "optim.layer_decay": 0.8}
 PUBLISHED = {
     "ade20k_segment": {
         "": SEGMENTING,
@@ -360,8 +389,26 @@ PUBLISHED = {
             "data.mask": {"name": "random", "max_patches": 75},
         },
     },
+    "beit2_tokenizer": {
+        "": VQKD,
+        "decoder1": VQKD | {"model.teacher_blocks": 1},
+    },
+    "beit2_pretrain": {
+        "": V2,
+        "300ep": V2 | {"epochs": 300, "optim.b2": 0.98, "model.drop_path": 0.0},
+        "large": V2
+        | LARGE
+        | {"task.head": {"name": "aggregation", "early": 21, "layers": 2}},
+        "unshared": {"task.head.shared": False},
+    },
     "beit_finetune": {
         "": FINETUNING,
+        "v2": FINETUNING | V2_FINETUNING,
+        "v2_300ep": FINETUNING
+        | V2_FINETUNING
+        | {"optim.layer_decay": 0.65, "model.drop_path": 0.1},
+        "large,v2": FINETUNING | LARGE_FINETUNING | V2_LARGE,
+        "large,v2_300ep": FINETUNING | LARGE_FINETUNING | V2_LARGE | {"optim.lr": 5e-4},
         "large": FINETUNING | LARGE_FINETUNING,
         "intermediate": FINETUNING | AFTER_22K,
         "intermediate,384": FINETUNING | AFTER_22K | AT_384,

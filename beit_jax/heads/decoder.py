@@ -8,7 +8,7 @@ from beit_jax.models import positions
 from beit_jax.models.features import Features
 from beit_jax.models.inits import UNSCALED, xavier
 from beit_jax.models.layers import LayerNorm, Linear, plain_normal
-from beit_jax.models.stack import stack, unrolled
+from beit_jax.models.stack import stack
 from beit_jax.ranges import Length, Positive
 from beit_jax.sharding import constrain, partitioned
 
@@ -49,7 +49,7 @@ class Decoder(nn.Module):
         axes = ("embed", None)
         x = Linear(self.dim, axes, name="decoder_embed", **form)(features.tokens)
         x = self._with_mask_tokens(x, features) + self._positions(features.grid)
-        blocks = stack(self.depth, unrolled("auto", self.depth))(
+        blocks = stack(self.depth, "auto")(
             heads=self.heads,
             layer_scale=0.0,
             norm_eps=self.norm_eps,
@@ -60,8 +60,8 @@ class Decoder(nn.Module):
         layers = jnp.full(self.depth, UNSCALED), jnp.zeros(self.depth)
         x, _ = blocks(x, layers, None)
         x = LayerNorm(self.norm_eps, name="decoder_norm")(x)[:, 1:]
-        if features.asked is not None:
-            x = jnp.take_along_axis(x, features.asked[..., None], axis=1)
+        if features.index is not None:
+            x = jnp.take_along_axis(x, features.index[..., None], axis=1)
         axes = ("embed", "vocab")
         x = Linear(self.outputs, axes, name="decoder_pred", **form)(x)
         return constrain(x, "batch", None, "vocab")

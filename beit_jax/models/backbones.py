@@ -31,8 +31,8 @@ class Shared(NamedTuple):
 
     image_size: int | tuple  # of the images in pixels: a side, or height and width
     pixels: str = "half"  # how they become floats: a row of models/pixels.py
-    variant: str = ""  # of a ViT: a row of vit.VARIANTS, which gives what is not set
-    preset: str = ""  # of a ViT: one of vit.PRESETS, which gives what is not set
+    variant: str = ""  # of a ViT: a size of models/presets.py for what is not set
+    preset: str = ""  # of a ViT: a network of models/presets.py for what is not set
 
 
 def build(

@@ -17,6 +17,10 @@ class PixelSpace(NamedTuple):
         image = image.astype(jnp.float32) / 255
         return (image - jnp.array(self.mean)) / jnp.array(self.std)
 
+    def to_255(self, image: jax.Array) -> jax.Array:
+        """(..., 3) float in this space -> float in [0, 255]; undoes `to_float`."""
+        return (image * jnp.array(self.std) + jnp.array(self.mean)) * 255
+
     def to_uint8(self, image: jax.Array) -> jax.Array:
         """(..., 3) float in this space -> uint8; rounds, and clips to 0..255."""
         image = image.astype(jnp.float32) * jnp.array(self.std) + jnp.array(self.mean)

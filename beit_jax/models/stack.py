@@ -15,7 +15,9 @@ REMAT = {
 FEW = 6  # blocks that unroll="auto" writes out
 
 
-def stack(depth: int, unroll: int, remat: str = "none") -> Callable[..., nn.Module]:
+def stack(
+    depth: int, unroll: int | str, remat: str = "none"
+) -> Callable[..., nn.Module]:
     """What is made as `Block` is, and is `depth` of them.
 
     It maps x and (L,) numbers and (L,) rates, see `Block`, to x and what each block
@@ -30,12 +32,12 @@ def stack(depth: int, unroll: int, remat: str = "none") -> Callable[..., nn.Modu
         split_rngs={"params": True, "drop_path": True},
         in_axes=(0, nn.broadcast),
         length=depth,
-        unroll=unroll,
+        unroll=_unrolled(unroll, depth, remat),
         metadata_params={nn.PARTITION_NAME: "layers"},
     )
 
 
-def unrolled(unroll: int | str, depth: int, remat: str = "none") -> int:
+def _unrolled(unroll: int | str, depth: int, remat: str) -> int:
     """Blocks per iteration of the loop: `unroll` or, if "auto", what measures best.
 
     A loop fills with zeros, and copies, what it keeps for the backward pass. Few

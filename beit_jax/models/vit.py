@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from beit_jax.lookup import lookup
-from beit_jax.models import adapt, positions
+from beit_jax.models import adapt, positions, presets
 from beit_jax.models.features import Features, Stage
 from beit_jax.models.inits import UNSCALED, xavier
 from beit_jax.models.layers import (
@@ -22,18 +21,12 @@ from beit_jax.models.layers import (
 )
 from beit_jax.models.patches import Grid
 from beit_jax.models.products import product
-from beit_jax.models.stack import REMAT, stack, unrolled
+from beit_jax.models.stack import REMAT, stack
 from beit_jax.ranges import Count, Length, Part, Positive, Weight
 from beit_jax.sharding import constrain, partitioned
 
 Tree = Any
 
-VARIANTS = {
-    "tiny": {"dim": 192, "depth": 12, "heads": 3},
-    "small": {"dim": 384, "depth": 12, "heads": 6},
-    "base": {"dim": 768, "depth": 12, "heads": 12},
-    "large": {"dim": 1024, "depth": 24, "heads": 16},
-}
 # Settings that are one word of these.
 CHOICES = {
     "abs_pos_embed": ("none", "learned", "sincos"),
@@ -45,33 +38,12 @@ CHOICES = {
 }
 
 
-def released_layer_scale(depth: int) -> float:
-    """How gammas start in the released networks: Large has 24 blocks, others 12."""
-    return 0.1 if depth <= 12 else 1e-5
-
-
-def _released(depth: int, pretraining: bool) -> dict[str, Any]:
-    """The network of the released weights, made by the official scripts' defaults."""
-    return {
-        "abs_pos_embed": "none",
-        "rel_pos_bias": "shared" if pretraining else "per_block",
-        "layer_scale": released_layer_scale(depth),
-    }
-
-
-def _paper_plain(depth: int, pretraining: bool) -> dict[str, Any]:
-    """The plain ViT of BEiT's ImageNet-1k numbers (arXiv:2106.08254)."""
-    return {"abs_pos_embed": "learned", "rel_pos_bias": "none", "layer_scale": 0.0}
-
-
 # How kernels and how tokens start, by `init_as`.
 INITS = {
     "pretrain": (cut_normal, cut_normal),
     "finetune": (plain_normal, plain_normal),
     "mae": (xavier, plain_normal),
 }
-# Two networks go by the name of BEiT-B.
-PRESETS = {"released": _released, "paper_plain": _paper_plain}
 # Parameters below the first block.
 EMBEDDINGS = frozenset(
     ["cls_token", "mask_token", "pos_embed", "patch_embed", "norm_pre"]
@@ -186,8 +158,11 @@ class Encoder(nn.Module):
         blocks = self._blocks(grid, train)
         x, (outputs, attention) = blocks(x, self._layers(), bias)
         x = constrain(x, "batch", None, None)
+        norm = None
         if self.final_norm:
-            x = LayerNorm(self.norm_eps, name="norm")(x)
+            layer = LayerNorm(self.norm_eps, name="norm")
+            x = layer(x)
+            norm = nn.unbox(layer.variables["params"])
         if self.projection:
             x = self._project(x)
 
@@ -195,22 +170,12 @@ class Encoder(nn.Module):
             return Stage(x[:, 1:], x[:, 0], grid, visible)
 
         taps = tuple(stage(outputs[block]) for block in self.taps)
-        return Features(stage(x.astype(self.dtype)), taps, bias, attention)
+        return Features(stage(x.astype(self.dtype)), taps, bias, attention, norm)
 
     @staticmethod
     def settings(model: Mapping[str, Any], pretraining: bool) -> dict[str, Any]:
-        """A section `model`, the settings of its variant and its preset filled in.
-
-        Raises:
-          ValueError: no such variant or preset.
-        """
-        filled = {"init_as": "pretrain" if pretraining else "finetune", **model}
-        if variant := filled.pop("variant", ""):
-            filled = lookup(VARIANTS, variant, "config.model.variant") | filled
-        if preset := filled.pop("preset", ""):
-            make = lookup(PRESETS, preset, "config.model.preset")
-            filled = make(filled.get("depth", 12), pretraining) | filled
-        return filled
+        """See models/backbones.py and models/presets.py."""
+        return presets.filled(model, pretraining)
 
     def layers(self, params: Tree) -> Tree:
         """See models/backbones.py; a table that all blocks share is above them."""
@@ -268,27 +233,29 @@ class Encoder(nn.Module):
         return made.reshape(*x.shape[:2], self.projection)
 
     def _blocks(self, grid: Grid, train: bool) -> nn.Module:
-        return stack(self.depth, self.unrolled(), self.remat)(
-            heads=self.heads,
-            mlp_ratio=self.mlp_ratio,
-            layer_scale=self.layer_scale,
-            norm_eps=self.norm_eps,
-            qkv_bias=self.qkv_bias,
-            grid=self.grid if self.rel_pos_bias == "per_block" else None,
+        return stack(self.depth, self.unroll, self.remat)(
+            **self.block_settings(),
             seen=grid,
             drops=train and self.drop_path > 0,
             tapped=bool(self.taps),
             attends=self.attends,
-            fused=self.attention == "fused",
-            quick=self.activation == "quick_gelu",
-            dtype=self.dtype,
             kernel_init=INITS[self.init_as][0],
             name="blocks",
         )
 
-    def unrolled(self) -> int:
-        """Blocks per iteration of the loop, see models/stack.py."""
-        return unrolled(self.unroll, self.depth, self.remat)
+    def block_settings(self) -> dict[str, Any]:
+        """Of each block, and of those that a head may add to them."""
+        return {
+            "heads": self.heads,
+            "mlp_ratio": self.mlp_ratio,
+            "layer_scale": self.layer_scale,
+            "norm_eps": self.norm_eps,
+            "qkv_bias": self.qkv_bias,
+            "grid": self.grid if self.rel_pos_bias == "per_block" else None,
+            "fused": self.attention == "fused",
+            "quick": self.activation == "quick_gelu",
+            "dtype": self.dtype,
+        }
 
     def _layers(self) -> tuple[Array, Array]:
         """(L,) numbers of the blocks from 1, and (L,) drop-path rates."""

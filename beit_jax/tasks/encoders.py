@@ -44,7 +44,12 @@ def with_head(encoder: nn.Module, head: Mapping[str, Any], **given: Any) -> Netw
       ValueError: no such head, or settings that do not fit.
     """
     given |= {"norm_eps": encoder.norm_eps, "dtype": encoder.dtype}
+    if isinstance(encoder, Encoder):  # for heads that go on with blocks like its own
+        given |= {"depth": encoder.depth, "drop_path": encoder.drop_path}
+        given |= {"blocks": encoder.block_settings()}
     made = lookup.build(HEADS, head, "beit_jax.heads", **given)
+    if taps := getattr(made, "taps", ()):
+        encoder = encoder.clone(taps=taps)
     return Network(encoder, made)
 
 

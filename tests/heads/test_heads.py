@@ -25,11 +25,23 @@ SETTINGS = {
     "setr_mla": SMALL | {"mla_channels": 4},
     "deconvolution": SMALL,
 }
+SETTINGS["aggregation"] = {
+    "outputs": 5,
+    "blocks": {"heads": 2},
+    "depth": 2,
+    "drop_path": 0.0,
+    "early": 1,
+}
 
 
 def of(tokens) -> Features:
-    """Features of a backbone that gave these tokens (B, 1+4, D), [CLS] first."""
-    return Features(Stage(tokens[:, 1:], tokens[:, 0], (2, 2)))
+    """Features of a backbone that gave these tokens (B, 1+4, D), [CLS] first.
+
+    It gave them for its taps, too, and has a last norm.
+    """
+    stage = Stage(tokens[:, 1:], tokens[:, 0], (2, 2))
+    norm = {"scale": jnp.ones(8), "bias": jnp.zeros(8)}
+    return Features(stage, (stage, stage), norm=norm)
 
 
 def logits_of(made):
@@ -55,9 +67,10 @@ def run(name: str, dtype=jnp.float32, **settings):
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_a_head_gives_float32_whatever_it_computes_in(name, dtype):
-    params, _, out = run(name, dtype)
-    assert out.dtype == jnp.float32 and out.shape[-1] == 5
-    assert np.isfinite(out).all()
+    params, _, made = run(name, dtype)
+    for out in jax.tree.leaves(made):
+        assert out.dtype == jnp.float32 and out.shape[-1] == 5
+        assert np.isfinite(out).all()
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
 
 

@@ -198,10 +198,10 @@ def test_a_tokenizer_encodes_and_decodes(tokenizer):
 def test_a_network_computes_without_the_teacher_that_it_learnt_from(tmp_path):
     path = save(tmp_path, runs.config("pretrain", "features"))
     saved = read.restore(path)
-    saved.config["task"]["target"] = {"name": "features", "checkpoint": "gone"}
+    saved.config["task"]["target"]["teacher"]["checkpoint"] = "gone"
     module, variables = Opened(saved).network()
     image = np.zeros((1, 32, 32, 3), np.float32)
-    assert jax.eval_shape(module.apply, variables, image).shape == (1, 16, 32)
+    assert jax.eval_shape(module.apply, variables, image).shape == (1, 16, 16)
 
 
 def test_another_image_size_resizes_positions(classifier):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from beit_jax.checkpoints.foreign import (
     beit_names,
+    beit_task,
     processors,
     relatives,
     segment_config,
@@ -28,7 +29,7 @@ from beit_jax.checkpoints.foreign.beit_write import foreign as foreign
 from beit_jax.checkpoints.foreign.files import Found
 from beit_jax.checkpoints.foreign.rules import Array, Hints, Undecided, Understood, pair
 from beit_jax.models import positions
-from beit_jax.models.vit import released_layer_scale
+from beit_jax.models.presets import released_layer_scale
 
 # transformers' model_type: of BEiT, and of plain ViTs.
 KINDS = (("beit",), ("vit", "vit_mae"))
@@ -54,7 +55,8 @@ def understand(found: Found, dialect: str, hints: Hints) -> Understood:
     names, notes = beit_names.of_state(found.state), []
     there = beit_names.present(names, found.state)
     _check_groups(found, there)
-    if any(name.startswith(SECOND) for name in found.state):
+    second = any(name.startswith(SECOND) for name in found.state)
+    if second and not any(part.group.startswith(SECOND) for part in there.values()):
         notes.append(f"BEiT v2's second prediction, {SECOND}*, is left behind")
     shapes = _shapes(found, names, there)
     timm = timm_config.of_texts(found.texts) if dialect == "official" else {}
@@ -74,7 +76,7 @@ def understand(found: Found, dialect: str, hints: Hints) -> Understood:
         "augment": {"interpolation": seen.interpolation},
         "eval_frame": seen.frame,
     }
-    task = _task(shapes, notes)
+    task = beit_task.task(shapes, notes, found.state, model["depth"])
     ignorable = IGNORABLE
     if head := segment_names.head_of(found.state):
         task = segment_config.task(head, shapes, config, model["depth"], notes)
@@ -264,19 +266,6 @@ def _image_size(
             "HEIGHT,WIDTH"
         )
     return asked
-
-
-def _task(shapes: Mapping[str, tuple[int, ...]], notes: list[str]) -> dict[str, Any]:
-    if "params/head/kernel" in shapes:
-        pool = "mean" if "params/fc_norm/scale" in shapes else "cls"
-        classes = shapes["params/head/kernel"][0]
-        return {"name": "classify", "classes": classes, "pool": pool}
-    target = {"name": "tokens", "checkpoint": "untrained"}
-    if "params/lm_head/kernel" in shapes:
-        vocab = shapes["params/lm_head/kernel"][0]
-        target["untrained"] = {"vocab": vocab}
-        notes.append(f"it predicts {vocab} tokens, of a tokenizer that it lacks")
-    return {"name": "pretrain", "target": target}
 
 
 def _class_names(config: Mapping[str, Any], classes: int) -> list[str]:

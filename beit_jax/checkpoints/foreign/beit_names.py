@@ -42,6 +42,28 @@ VERSION_5 = (
 
 def parts(heads: int) -> list[Part]:
     """All parameters of a BEiT with so many attention heads."""
+    first = _first(heads)
+    again = [_second(part) for part in first if "/blocks/" in part.ours]
+    return [
+        *first,
+        *again,
+        *norm(f"{SECOND}norm", f"params/{SECOND}norm", f"{SECOND}norm", ""),
+        *linear(f"{SECOND}norm", f"params/{SECOND}lm_head", f"{SECOND}lm_head", ""),
+    ]
+
+
+def _second(part: Part) -> Part:
+    """What a parameter of a block is in the blocks of BEiT v2's second prediction."""
+    return part._replace(
+        group=SECOND + part.group,
+        ours=part.ours.replace(f"{ENCODER}/blocks", f"params/{SECOND}layers"),
+        official=part.official.replace("blocks", f"{SECOND}layers"),
+        hf="",
+        hf_op=None,
+    )
+
+
+def _first(heads: int) -> list[Part]:
     encoder, blocks = ENCODER, f"{ENCODER}/blocks"
     theirs, layer = "beit.embeddings", "beit.encoder.layer.{i}"
     attention = f"{layer}.attention.attention"
@@ -159,8 +181,9 @@ class Names(NamedTuple):
     nested: bool = False  # of its decoder, as version 5 of transformers writes MAE's
 
     def parts(self, heads: int, decoder_heads: int = 1) -> list[Part]:
-        every = parts(heads)
-        return vit_names.parts(every, parts(decoder_heads)) if self.plain else every
+        if self.plain:
+            return vit_names.parts(_first(heads), _first(decoder_heads))
+        return parts(heads)
 
     def of(self, part: Part) -> str | tuple[str, ...]:
         if not self.hf:
@@ -213,10 +236,13 @@ def of_state(state: Collection[str]) -> Names | None:
 def present(names: Names, state: Collection[str]) -> dict[str, Part]:
     """Our path -> the part, of all that a state dict should have.
 
-    A part of a group is wanted when any other of the group is there.
+    A part of a group is wanted when any other of the group is there. The second
+    prediction is, in a file of pre-training alone.
     """
     every = names.parts(1)
     there = {part.group for part in every if in_layer_0(names.of(part)) in state}
+    if "lm_head" not in there:
+        there = {group for group in there if not group.startswith(SECOND)}
     segments = segment_parts(segment_names.of_state(state, names.style))
     if segments:  # its encoder ends with the taps
         there -= {"norm"}

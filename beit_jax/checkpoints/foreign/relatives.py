@@ -19,9 +19,6 @@ class Relative(NamedTuple):
 
 # The first that fits is told; what is special comes before what is general.
 RELATIVES = (
-    Relative(
-        "the tokenizer of BEiT v2 (VQ-KD)", ("quantize.embedding", "decode_task_layer")
-    ),
     Relative("a CLIP with a ResNet", ("logit_scale", "visual.layer1.")),
     Relative("a SigLIP", ("vision_model.head.attention.",)),
     Relative("Data2Vec's vision network", ("data2vec_vision.",)),

@@ -233,7 +233,7 @@ def _layers(theirs: str | tuple[str, ...], depth: int) -> list[tuple[str, ...]]:
 
 
 def _start(theirs: str | tuple[str, ...]) -> str:
-    """What names of a stack begin with, before the number of their layer."""
+    """What is before the number of the layer: rows that share it, share that."""
     return first(theirs).partition("{i}")[0]
 
 

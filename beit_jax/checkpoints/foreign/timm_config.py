@@ -12,7 +12,7 @@ from beit_jax.checkpoints.foreign.processor_fields import three
 from beit_jax.checkpoints.foreign.rules import Array, pair
 from beit_jax.checkpoints.steps import Restored
 from beit_jax.models.pixels import PIXEL_SPACES
-from beit_jax.models.vit import released_layer_scale
+from beit_jax.models.presets import released_layer_scale
 
 FILE = "config.json"
 # timm's networks that compute as BEiT does: EVA's first is a BEiT without a table.

@@ -19,7 +19,7 @@ class Part(NamedTuple):
     group: str  # "": every BEiT has it
     ours: str
     official: str
-    hf: str | tuple[str, ...]
+    hf: str | tuple[str, ...]  # "": it has no place there
     op: Op = SAME
     hf_op: Op | None = None  # where it is another
 
@@ -54,15 +54,15 @@ def parts(encoder: Iterable[Part], decoder: Iterable[Part]) -> list[Part]:
 
 def linear(group: str, ours: str, official: str, hf: str, op: Op = LINEAR):
     return (
-        Part(group, f"{ours}/kernel", f"{official}.weight", f"{hf}.weight", op),
-        Part(group, f"{ours}/bias", f"{official}.bias", f"{hf}.bias"),
+        Part(group, f"{ours}/kernel", f"{official}.weight", hf and f"{hf}.weight", op),
+        Part(group, f"{ours}/bias", f"{official}.bias", hf and f"{hf}.bias"),
     )
 
 
 def norm(group: str, ours: str, official: str, hf: str):
     return (
-        Part(group, f"{ours}/scale", f"{official}.weight", f"{hf}.weight"),
-        Part(group, f"{ours}/bias", f"{official}.bias", f"{hf}.bias"),
+        Part(group, f"{ours}/scale", f"{official}.weight", hf and f"{hf}.weight"),
+        Part(group, f"{ours}/bias", f"{official}.bias", hf and f"{hf}.bias"),
     )
 
 

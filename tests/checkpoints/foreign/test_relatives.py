@@ -44,11 +44,6 @@ NEAR = {  # those that have BEiT's names, made of one
 }
 FAR = {  # those of other names: some that only they have
     "a Swin": ["layers.0.blocks.0.attn.qkv.weight", "patch_embed.proj.weight"],
-    "the tokenizer of BEiT v2": [
-        "encoder.cls_token",
-        "quantize.embedding.weight",
-        "decode_task_layer.0.weight",
-    ],
     "a CLIP with a ResNet": ["logit_scale", "visual.layer1.0.conv1.weight"],
     "a SigLIP": ["vision_model.head.attention.in_proj_weight"],
     "Data2Vec": ["data2vec_vision.embeddings.cls_token"],
