@@ -1,14 +1,14 @@
 """VQ-KD, the tokenizer of BEiT v2: 14x14 tokens of a vocabulary of 8192 at 224 px.
 
 python -m beit_jax.train --config configs/beit2_tokenizer.py --workdir runs/vqkd
-The teacher is any encoder of a run or a file, in runs/teacher here; its features' width
-goes into model.teacher_dim.
-Names go behind the file's. `decoder1`: one block from codes to features, not three.
-`pixels`: with a decoder of pixels beside it, to look at tokens. `paint`: that decoder
-alone, for the tokens of runs/vqkd (or a published file), which stay as they are.
+The teacher is CLIP's B/16 image tower. It may be any encoder of a run or a file, whose
+features' width goes into model.teacher_dim.
+Names go behind the file's. `dino`: with DINO's B/16 as teacher. `decoder1`: one block
+from codes to features, not three. `pixels`: with a decoder of pixels beside it, to look
+at tokens. `paint`: that decoder alone, for the tokens of runs/vqkd (or a published
+file), which stay as they are.
 Source: `beit2/TOKENIZER.md` and `run_vqkd_training.py` of the official code.
-Published with CLIP-B/16 as teacher (512 features), codes in use: `decoder1` 100 %,
-    none 97 %; with DINO-B/16 (768) 100 %.
+Published, codes in use: none 97 %, `decoder1` 100 %, `dino` 100 %.
 Result: not run here.
 """
 
@@ -16,6 +16,10 @@ from beit_jax import config as c
 
 IN1K = {"name": "tfds", "dataset": "imagenet2012"}
 VARIANTS = {
+    "dino": {
+        "task__objective__teacher__checkpoint": "hf:facebook/dino-vitb16",
+        "model__teacher_dim": 768,
+    },
     "decoder1": {"model__teacher_blocks": 1},
     "pixels": {"model__pixel_blocks": 4},
     "paint": {
@@ -30,15 +34,16 @@ VARIANTS = {
 
 
 def get_config(arg: str = ""):
-    teacher = {"name": "encoder", "checkpoint": "runs/teacher", "dtype": "bfloat16"}
+    clip = {"name": "encoder", "checkpoint": "hf:openai/clip-vit-base-patch16"}
+    clip |= {"dtype": "bfloat16"}
     config = c.new(
         epochs=100.0,
         dtype="bfloat16",
         task={
             "name": "tokenizer",
-            "objective": {"name": "distillation", "teacher": teacher},
+            "objective": {"name": "distillation", "teacher": clip},
         },
-        model={"name": "vqkd", "image_size": 224, "pixels": "half"},
+        model={"name": "vqkd", "image_size": 224, "teacher_dim": 512, "pixels": "half"},
         data={
             "batch_size": 512,
             "source": IN1K | {"split": "train"},

@@ -300,6 +300,7 @@ VQKD = {
     "optim.b1": 0.9,
     "optim.b2": 0.99,
     "model.pixels": "half",
+    "model.teacher_dim": 512,
 }
 V2 = PRETRAINING | {
     "epochs": 1600,
@@ -327,7 +328,8 @@ PUBLISHED = {
         | LARGE_SEGMENTING
         | AT_640
         | {"optim.accumulate": 2, "optim.warmup_steps": 3000},
-        "v2": SEGMENTING | {"optim.lr": 5e-5, "optim.layer_decay": 0.75},
+        "v2": SEGMENTING
+        | {"optim.lr": 5e-5, "optim.layer_decay": 0.75, "model.drop_path": 0.15},
         "large,v2_in22k": SEGMENTING
         | LARGE_SEGMENTING
         | {"optim.lr": 3e-5, "optim.layer_decay": 0.9},
@@ -392,6 +394,7 @@ PUBLISHED = {
     "beit2_tokenizer": {
         "": VQKD,
         "decoder1": VQKD | {"model.teacher_blocks": 1},
+        "dino": VQKD | {"model.teacher_dim": 768},
     },
     "beit2_pretrain": {
         "": V2,

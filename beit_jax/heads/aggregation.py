@@ -42,8 +42,8 @@ class AggregationHead(nn.Module):
 
     outputs: Length
     blocks: Mapping[str, Any]  # settings of the encoder's
-    depth: Length
-    drop_path: Part
+    encoder_depth: Length
+    encoder_drop_path: Part
     early: Length = 9
     layers: Length = 2
     shared: bool = True
@@ -57,12 +57,12 @@ class AggregationHead(nn.Module):
         Raises:
           ValueError: the encoder has fewer.
         """
-        if self.early > self.depth:
+        if self.early > self.encoder_depth:
             raise ValueError(
                 f"config.task.head.early={self.early}, but the encoder has "
-                f"{self.depth} blocks"
+                f"{self.encoder_depth} blocks"
             )
-        return self.early - 1, self.depth - 1
+        return self.early - 1, self.encoder_depth - 1
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool = False) -> Predictions:
@@ -88,7 +88,7 @@ class AggregationHead(nn.Module):
         blocks = stack(self.layers, self.layers)(
             **self.blocks,
             seen=early.grid,
-            drops=train and self.drop_path > 0,
+            drops=train and self.encoder_drop_path > 0,
             kernel_init=torch_kernel,
             name="cls_pt_layers",
         )
@@ -98,8 +98,8 @@ class AggregationHead(nn.Module):
 
     def _rates(self) -> Array:
         """Of drop path: as if its blocks followed the encoder's early ones."""
-        blocks = max(self.depth, self.early + self.layers)
-        rates = jnp.linspace(0.0, self.drop_path, blocks)
+        blocks = max(self.encoder_depth, self.early + self.layers)
+        rates = jnp.linspace(0.0, self.encoder_drop_path, blocks)
         return rates[self.early : self.early + self.layers]
 
     def _linear(self, name: str) -> Linear:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from beit_jax.models.features import Features
 from beit_jax.models.layers import Linear, plain_normal
-from beit_jax.models.patches import Grid, check_sides
+from beit_jax.models.patches import Grid, check_sides, joined
 from beit_jax.models.quantizer import Quantizer, QuantizerOutput
 from beit_jax.models.vit import Encoder
 from beit_jax.ranges import Count, Length, Positive, Share, Weight
@@ -146,10 +146,7 @@ class VQKD(nn.Module):
 
     def _paint(self, codes: Array) -> Array:
         """(B, h, w, C) -> (B, H, W, 3)"""
-        x, p = self.to_pixels(_patches(self.decoder(codes))), self.patch_size
-        batch, h, w, _ = x.shape
-        x = x.reshape(batch, h, w, p, p, 3).transpose(0, 1, 3, 2, 4, 5)
-        return x.reshape(batch, h * p, w * p, 3)
+        return joined(self.to_pixels(_patches(self.decoder(codes))), self.patch_size)
 
 
 class TwoLayers(nn.Module):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from beit_jax.lookup import lookup
+from beit_jax.models.patches import joined
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.ranges import Length
 
@@ -67,9 +68,8 @@ class Pixels:
         if self._normalize:
             mean, deviation = self._statistics(self._patches(image))
             wanted = wanted * deviation + mean
-        (h, w), p = self.grid, self.patch_size
-        image = wanted.reshape(-1, h, w, p, p, 3).transpose(0, 1, 3, 2, 4, 5)
-        return self._space.to_uint8(image.reshape(-1, h * p, w * p, 3))
+        patches = wanted.reshape(-1, *self.grid, self.outputs)
+        return self._space.to_uint8(joined(patches, self.patch_size))
 
     def _patches(self, image: Array) -> Array:
         """(B, H, W, 3) uint8 -> (B, N, outputs) in the pixel space."""

@@ -40,7 +40,7 @@ SECTIONS = {
     "head": Table(
         HEADS,
         ("classes", "pool", "init_scale", "outputs", "norm_eps", "dtype")
-        + ("blocks", "depth", "drop_path"),
+        + ("blocks", "encoder_depth", "encoder_drop_path"),
     ),
     "loss": Table(LOSSES),
     "objective": Table(OBJECTIVES, ("model", "space", "grid")),

@@ -13,7 +13,6 @@ from beit_jax import lookup
 from beit_jax.heads import HEADS, network
 from beit_jax.heads.network import Network
 from beit_jax.models import backbones
-from beit_jax.models.backbones import pixel_space as pixel_space
 from beit_jax.models.patches import Grid
 from beit_jax.models.pixels import PixelSpace
 from beit_jax.models.vit import Encoder
@@ -45,7 +44,8 @@ def with_head(encoder: nn.Module, head: Mapping[str, Any], **given: Any) -> Netw
     """
     given |= {"norm_eps": encoder.norm_eps, "dtype": encoder.dtype}
     if isinstance(encoder, Encoder):  # for heads that go on with blocks like its own
-        given |= {"depth": encoder.depth, "drop_path": encoder.drop_path}
+        given |= {"encoder_depth": encoder.depth}
+        given |= {"encoder_drop_path": encoder.drop_path}
         given |= {"blocks": encoder.block_settings()}
     made = lookup.build(HEADS, head, "beit_jax.heads", **given)
     if taps := getattr(made, "taps", ()):

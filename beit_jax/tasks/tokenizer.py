@@ -9,10 +9,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from beit_jax import lookup
-from beit_jax.models import patches
+from beit_jax.models import backbones, patches
 from beit_jax.models.adapt import resize_positions
 from beit_jax.models.tokenizers import TOKENIZERS
-from beit_jax.tasks import base, encoders, on_device
+from beit_jax.tasks import base, on_device
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 from beit_jax.tasks.objectives import OBJECTIVES, USUAL, Outcome
 from beit_jax.tasks.scorers import Means, Numbers
@@ -36,7 +36,7 @@ class Tokenizer(base.Defaults):
 
     def __init__(self, config: ConfigDict, objective: Mapping[str, Any] = ()):
         settings = dict(config.model)
-        self._space = encoders.pixel_space(settings)
+        self._space = backbones.pixel_space(settings)
         size = patches.image_size(settings)
         settings.pop("image_size")
         self.model = self.network = lookup.build(

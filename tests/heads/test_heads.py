@@ -28,8 +28,8 @@ SETTINGS = {
 SETTINGS["aggregation"] = {
     "outputs": 5,
     "blocks": {"heads": 2},
-    "depth": 2,
-    "drop_path": 0.0,
+    "encoder_depth": 2,
+    "encoder_drop_path": 0.0,
     "early": 1,
 }
 

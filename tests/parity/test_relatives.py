@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from beit_jax.checkpoints import read, write
+from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.run import card
 from beit_jax.run.opened import Opened
-from beit_jax.targets.features import Features
+from beit_jax.targets.teachers import EncoderTeacher
 from tests.agreement import assert_agrees
 
 transformers = pytest.importorskip("transformers")
@@ -112,11 +113,11 @@ def test_a_clip_of_transformers_agrees(activation, tmp_path):
         "CLIPVisionModelWithProjection", settings | {"config": "CLIPVisionConfig"}
     )
     model.save_pretrained(tmp_path)
-    target = Features((4, 4), 8, str(tmp_path))
+    teacher = EncoderTeacher((4, 4), 8, str(tmp_path))
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     with jax.default_matmul_precision("highest"):
-        got = jax.jit(target)(target.frozen.load(), pixels)
-    seen = nchw(np.asarray(target._space.to_float(pixels)))
+        got = jax.jit(teacher)(teacher.frozen.load(), pixels)
+    seen = nchw(np.asarray(PIXEL_SPACES["clip"].to_float(pixels)))
     with torch.no_grad():
         tower = model.vision_model
         last = tower.post_layernorm(tower(seen).last_hidden_state)
