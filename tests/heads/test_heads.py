@@ -32,16 +32,17 @@ SETTINGS["aggregation"] = {
     "encoder_drop_path": 0.0,
     "early": 1,
 }
+TAPS = {"aggregation": 2}  # of heads that see another number than none
 
 
-def of(tokens) -> Features:
+def of(tokens, name="") -> Features:
     """Features of a backbone that gave these tokens (B, 1+4, D), [CLS] first.
 
-    It gave them for its taps, too, and has a last norm.
+    It gave them for the taps of the head `name`, too, and has a last norm.
     """
     stage = Stage(tokens[:, 1:], tokens[:, 0], (2, 2))
     norm = {"scale": jnp.ones(8), "bias": jnp.zeros(8)}
-    return Features(stage, (stage, stage), norm=norm)
+    return Features(stage, TAPS.get(name, 0) * (stage,), norm=norm)
 
 
 def logits_of(made):
@@ -56,11 +57,11 @@ def run(name: str, dtype=jnp.float32, **settings):
     rng = np.random.default_rng(0)
     tokens = rng.standard_normal((2, 5, 8), np.float32)
     init = functools.partial(head.init, jax.random.key(0))
-    shapes = meta.unbox(jax.eval_shape(init, of(tokens)))
+    shapes = meta.unbox(jax.eval_shape(init, of(tokens, name)))
     params = shapes.pop("params")
     params = jax.tree.map(lambda x: rng.standard_normal(x.shape, x.dtype), params)
     rest = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes)
-    made = jax.jit(head.apply)({"params": params, **rest}, of(tokens))
+    made = jax.jit(head.apply)({"params": params, **rest}, of(tokens, name))
     return params, tokens, logits_of(made)
 
 
@@ -78,7 +79,7 @@ def test_a_head_gives_float32_whatever_it_computes_in(name, dtype):
 def test_every_parameter_of_a_head_names_its_axes(name):
     head = HEADS[name](**SETTINGS[name])
     init = functools.partial(head.init, jax.random.key(0))
-    boxed = jax.eval_shape(init, of(np.zeros((2, 5, 8), np.float32)))["params"]
+    boxed = jax.eval_shape(init, of(np.zeros((2, 5, 8), np.float32), name))["params"]
     boxes = jax.tree.leaves(boxed, is_leaf=lambda x: isinstance(x, meta.AxisMetadata))
     assert boxes
     for box in boxes:
