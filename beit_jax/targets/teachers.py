@@ -79,12 +79,11 @@ class EncoderTeacher:
         size = model.get("patch_size", 16)
         self.image_size = (grid[0] * size, grid[1] * size)
         encoder, _, self._space = backbones.build(
-            model | {"image_size": self.image_size},
-            jnp.dtype(dtype),
-            taps=() if block is None else (block,),
-            **given,
+            model | {"image_size": self.image_size}, jnp.dtype(dtype), **given
         )
-        self._encoder = encoder.clone(mask_token=False)  # it sees whole images
+        # It sees whole images: nothing is hidden.
+        taps = () if block is None else (block,)
+        self._encoder = encoder.clone(mask_token=False, taps=taps)
         self.width = (block is None and encoder.projection) or encoder.dim
 
     def __call__(self, frozen: Tree, image: Array) -> Array:

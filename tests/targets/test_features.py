@@ -12,9 +12,6 @@ from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.targets.features import LOSSES, Features
 from tests.agreement import assert_agrees
 from tests.models import official
-from tests.parity.cases import CASES
-from tests.parity.conversions import checkpoint
-from tests.targets.test_targets import save
 
 GRID, PATCH, HEADS, PEER = (4, 4), 16, 4, "oracle clip_target"
 
@@ -133,19 +130,6 @@ def test_losses_are_those_of_the_official_codes(name, loss, beta, normalize):
         two = {"masked": "two_minus_two_cos_masked_eva", "all": "mse_l2norm_all_milan"}
         theirs = arrays[f"out/loss_{two[name.removeprefix('cosine_')]}"]
         assert_agrees(PEER, f"twice {name}", 2 * got, theirs, atol=4e-6)
-
-
-def test_any_encoder_of_ours_can_teach(tmp_path):
-    saved = checkpoint(CASES["plain"], pixels="half")
-    from beit_jax import config as c
-
-    save(tmp_path, c.from_dict(saved.config), saved.params, {})
-    target = Features((3, 5), PATCH, teacher(tmp_path, block=0), loss="smooth_l1")
-    patch = saved.config["model"]["patch_size"]
-    assert target.image_size == (3 * patch, 5 * patch)
-    frozen = target.frozen.load()
-    image = np.zeros((1, *target.image_size, 3), np.uint8)
-    assert target(frozen, image).shape == (1, 15, target.outputs)
 
 
 def test_a_loss_that_there_is_not_is_refused():

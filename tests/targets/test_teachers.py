@@ -7,9 +7,11 @@ import pytest
 
 from beit_jax.checkpoints import frozen
 from beit_jax.run.opened import open as opened
+from beit_jax.run.whole import whole
 from beit_jax.targets.teachers import TEACHERS
-from beit_jax.train import train
 from tests import tiny
+from tests.run.test_opened import save
+from tests.tasks import runs
 
 GRID, PATCH = (4, 4), 8
 IMAGE = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
@@ -25,8 +27,7 @@ def told(teacher, image=IMAGE):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("teacher")
-    train(tiny.config("pretrain", steps=1), folder, quiet=True)
-    return folder
+    return save(folder, whole(runs.config("pretrain")))
 
 
 @pytest.mark.parametrize("name", TEACHERS)
@@ -41,15 +42,15 @@ def test_a_teacher_has_a_vector_for_each_patch(name):
 def test_a_teacher_passes_no_gradient_to_what_it_sees(name):
     teacher = TEACHERS[name](GRID, PATCH, **SETTINGS[name])
     weights = teacher.frozen.load()
-    grad = jax.grad(lambda x: teacher(weights, x).sum())(IMAGE.astype(np.float32))
-    assert not grad.any()
+    grad = jax.jit(jax.grad(lambda x: teacher(weights, x).sum()))
+    assert not grad(IMAGE.astype(np.float32)).any()
 
 
 def test_a_run_teaches_what_its_encoder_says(run):
     encoder = opened(run).encoder
     image = encoder.space.to_float(IMAGE)
     module = encoder.module.clone(taps=(0,))
-    want = module.apply({"params": encoder.params}, image)
+    want = jax.jit(module.apply)({"params": encoder.params}, image)
     last, first = (
         TEACHERS["encoder"](GRID, PATCH, str(run), block=b) for b in (None, 0)
     )
@@ -68,6 +69,6 @@ def test_a_teacher_of_other_patches_sees_the_image_at_its_own_size(run):
 
 
 def test_what_has_no_encoder_cannot_teach(tmp_path):
-    train(tiny.config("tokenizer", steps=1), tmp_path, quiet=True)
+    save(tmp_path, whole(runs.config("tokenizer")))
     with pytest.raises(ValueError, match="of task 'tokenizer', which has no encoder"):
         TEACHERS["encoder"](GRID, PATCH, str(tmp_path))
