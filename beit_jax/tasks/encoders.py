@@ -147,7 +147,8 @@ class EncoderTask(base.Defaults):
         top = np.array(1 + max(layer.max() for layer in blocks))
 
         def number(path, leaf):
-            if path[0].key.endswith("blocks"):  # stacked, and all of one layer
+            # What is stacked is of one layer all the same.
+            if path[0].key.endswith(("blocks", "layers")):
                 return np.full((len(leaf), *[1] * (leaf.ndim - 1)), top)
             return top
 

@@ -174,6 +174,8 @@ def test_only_the_second_prediction_needs_the_heads_blocks(shared):
     assert aux.metrics["loss_early"] != changed.metrics["loss_early"]
     own = {"cls_pt_norm", "cls_pt_lm_head"}
     assert (params.keys() & own == own) is not shared
+    layers = task.layers(params)["cls_pt_layers"]  # above the encoder's two
+    assert layers["attn"]["qkv"].ravel().tolist() == [3]
 
 
 def test_a_tap_beyond_the_encoder_is_refused():
