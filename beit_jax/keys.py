@@ -86,7 +86,8 @@ def sections() -> dict[str, Table]:
     pairs = [("task", whole.TASK)]
     pairs += [(f"task.{key}", table) for key, table in tasks.SECTIONS.items()]
     pairs += [(f"task.{key}.NAME", table) for key, table in tasks.SEVERAL.items()]
-    pairs += [("model", Table(networks, whole.BACKBONE.given))]
+    given = {*whole.BACKBONE.given, *whole.TOKENIZER.given}
+    pairs += [("model", Table(networks, given))]
     pairs += [(f"data.{key}", whole.SOURCE) for key in ("source", "eval_source")]
     alike: dict[int, tuple[list[str], Table]] = {}
     for path, table in [*pairs, *whole.PLAIN.items()]:

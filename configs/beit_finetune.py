@@ -5,12 +5,15 @@ python -m beit_jax.train --config configs/beit_finetune.py:intermediate,384 \
 Names go behind the file's. Without any: Base at 224 px after beit_pretrain.py:in22k.
 `intermediate`: after beit_intermediate.py. `plain`: the network and the pre-training of
 beit_pretrain.py:plain; its lr is to be swept over 2e-3, 3e-3, 4e-3 and 5e-3.
+`v2`: after beit2_pretrain.py; `v2_300ep`: after its 300 epochs.
 Source: get_started_for_image_classification.md of the official code; appendix H.
 Published, % top-1:
               none    384     large   large,384   large,512
 none          83.7            86.0
 intermediate  85.2    86.82   87.40   88.41       88.60
 plain         83.2    84.6    85.2    86.3
+v2            85.5            87.3
+v2_300ep      85.0            86.6
 At 384 px `plain` is 10 more epochs of the run at 224 px, at an lr that is not told:
 `:plain,384 --config.init_from=RUN --config.epochs=10 --config.optim.warmup_epochs=0`.
 Result: not run here.
@@ -35,6 +38,7 @@ def row(start, epochs, warmup_epochs, lr, layer_decay, drop_path):
 # What is published for Base after pre-training on ImageNet-22k, and for others.
 BASE = row("runs/beit_base_in22k", 100.0, 20.0, 4e-3, 0.65, 0.1)
 LARGE = row("runs/beit_large_in22k", 50.0, 5.0, 1e-3, 0.75, 0.2)
+V2 = {"model__pixels": "imagenet", "data__augment__fill": (124, 116, 104)}
 VARIANTS = {
     "large": LARGE | {"model__variant": "large"},
     "intermediate": row("runs/beit_base_intermediate", 30.0, 5.0, 2e-5, 0.85, 0.1)
@@ -60,6 +64,10 @@ VARIANTS = {
         "data__augment__repeats": 1,
         "optim__lr": 2e-3,
     },
+    "v2": row("runs/beit2_base", 100.0, 20.0, 5e-4, 0.6, 0.2) | V2,
+    "v2_300ep": row("runs/beit2_base_300ep", 100.0, 20.0, 5e-4, 0.65, 0.1) | V2,
+    "large+v2": row("runs/beit2_large", 50.0, 5.0, 2e-4, 0.8, 0.2),
+    "large+v2_300ep": row("runs/beit2_large_300ep", 50.0, 5.0, 5e-4, 0.8, 0.2),
     "384": {"model__image_size": 384, "data__eval_frame__crop_pct": 1.0},
     "512": {"model__image_size": 512, "data__eval_frame__crop_pct": 1.0},
 }

@@ -31,6 +31,10 @@ QUICKSTART = ["photos_tokenizer", "photos_pretrain", "photos_finetune"]
 TWINS = ["beit_cifar100", "beit_intermediate", "digits_probe", "caltech20_tokenizer"]
 TWINS += ["digits_tokenizer", "digits_pretrain", "digits_finetune"]
 TWINS += ["beit_pretrain", "cifar10_finetune", "cifar10_dvae"]
+TWINS += ["simmim_pretrain", "maskfeat_pretrain", "mae_finetune", "mae_probe"]
+TWINS += ["features_pretrain", "mae_pretrain"]
+TWINS += ["beit2_tokenizer", "beit2_pretrain", "digits2_tokenizer"]
+TWINS += ["digits2_pretrain"]
 TWINS += ["dalle_dvae", "caltech20_pretrain", "caltech20_finetune", "caltech20_probe"]
 TWINS += ["camvid_tokenizer", "camvid_pretrain", "camvid_segment", "digits_segment"]
 TWINS += ["cityscapes_segment"]
@@ -230,6 +234,91 @@ AT_640 |= {"task.inference.stride": (426, 426), "model.image_size": 640}
 LARGE_SEGMENTING = LARGE | {"task.head": {"name": "upernet", "channels": 1024}}
 LARGE_SEGMENTING |= {"optim.lr": 2e-5, "optim.layer_decay": 0.95}
 LARGE_SEGMENTING |= {"model.drop_path": 0.2}
+SIMMIM = {
+    "epochs": 800,
+    "task.target": {"name": "pixels", "loss": "l1", "pixels": "imagenet"},
+    "data.batch_size": 2048,
+    "data.frame.min_scale": 0.67,
+    "data.mask": {"name": "random", "unit": 2, "max_patches": 30 * 4},
+    "optim.lr": 1e-4 * 2048 / 512,
+    "optim.schedule": {"name": "steps", "milestones": (700 * 625,)},
+    "optim.warmup_lr": 5e-7 * 2048 / 512,
+    "optim.warmup_epochs": 10,
+    "optim.clip_norm": 5.0,
+    "model.drop_path": 0.1,
+    "model.preset": "released",
+}
+MAE = {
+    "epochs": 800,
+    "task.target": {"name": "pixels", "normalize": True, "pixels": "imagenet"},
+    "task.head": {"name": "decoder", "dim": 512, "depth": 8, "heads": 16},
+    "data.batch_size": 4096,
+    "data.frame.min_scale": 0.2,
+    "data.augment.jitter": 0.0,
+    "data.mask": {"name": "random", "max_patches": 147},
+    "optim.lr": 1.5e-4 * 4096 / 256,
+    "optim.min_lr": 0.0,
+    "optim.warmup_epochs": 40,
+    "optim.b2": 0.95,
+    "optim.weight_decay": 0.05,
+    "optim.clip_norm": 0.0,
+    "model.abs_pos_embed": "sincos",
+    "model.init_as": "mae",
+}
+MAE_FINETUNING = {
+    "epochs": 100,
+    "data.batch_size": 1024,
+    "optim.lr": 5e-4 * 1024 / 256,
+    "optim.layer_decay": 0.65,
+    "optim.warmup_epochs": 5,
+    "optim.min_lr": 1e-6,
+    "model.drop_path": 0.1,
+    "task.pool": "mean",
+    "data.augment.mixup": 0.8,
+}
+MASKFEAT = {
+    "epochs": 300,
+    "task.target": {"name": "hog", "gaussian": False},
+    "data.batch_size": 2048,
+    "data.frame.min_scale": 0.5,
+    "data.augment.jitter": 0.0,
+    "data.mask": {"name": "blockwise", "max_patches": 78, "min_block": 15},
+    "optim.lr": 2e-4 * 2048 / 256,
+    "optim.min_lr": 1e-6,
+    "optim.warmup_lr": 1e-6,
+    "optim.warmup_epochs": 30,
+    "optim.clip_norm": 0.02,
+    "model.preset": "paper_plain",
+}
+VQKD = {
+    "epochs": 100,
+    "data.batch_size": 512,
+    "data.frame.min_scale": 0.08,
+    "optim.lr": 2e-4,
+    "optim.min_lr": 1e-5,
+    "optim.warmup_epochs": 10,
+    "optim.weight_decay": 1e-4,
+    "optim.b1": 0.9,
+    "optim.b2": 0.99,
+    "model.pixels": "half",
+    "model.teacher_dim": 512,
+}
+V2 = PRETRAINING | {
+    "epochs": 1600,
+    "data.augment.token_interpolation": "bicubic",
+    "data.frame.min_scale": 0.2,
+    "data.mask": {"name": "blockwise", "max_patches": 75, "exact": True},
+    "optim.b2": 0.999,
+    "task.head": {"name": "aggregation", "early": 9, "layers": 2},
+}
+del V2["task.target.image_size"]
+V2_FINETUNING = {
+    "optim.lr": 5e-4,
+    "optim.layer_decay": 0.6,
+    "model.drop_path": 0.2,
+    "model.pixels": "imagenet",
+}
+V2_LARGE = V2_FINETUNING | {"optim.lr": 2e-4, "optim.layer_decay": 0.8}
 PUBLISHED = {
     "ade20k_segment": {
         "": SEGMENTING,
@@ -240,10 +329,50 @@ PUBLISHED = {
         | LARGE_SEGMENTING
         | AT_640
         | {"optim.accumulate": 2, "optim.warmup_steps": 3000},
-        "v2": SEGMENTING | {"optim.lr": 5e-5, "optim.layer_decay": 0.75},
+        "v2": SEGMENTING
+        | {"optim.lr": 5e-5, "optim.layer_decay": 0.75, "model.drop_path": 0.15},
         "large,v2_in22k": SEGMENTING
         | LARGE_SEGMENTING
         | {"optim.lr": 3e-5, "optim.layer_decay": 0.9},
+    },
+    "simmim_pretrain": {"": SIMMIM},
+    "mae_pretrain": {
+        "": MAE,
+        "large,1600ep": MAE | LARGE | {"epochs": 1600},
+        "raw": {"task.target.normalize": False},
+    },
+    "mae_finetune": {
+        "": MAE_FINETUNING,
+        "large": MAE_FINETUNING
+        | LARGE
+        | {
+            "epochs": 50,
+            "optim.lr": 1e-3 * 1024 / 256,
+            "optim.layer_decay": 0.75,
+            "model.drop_path": 0.2,
+        },
+        "simmim": {
+            "data.batch_size": 2048,
+            "optim.lr": 1.25e-3 * 2048 / 512,
+            "optim.min_lr": 2.5e-7 * 2048 / 512,
+            "optim.warmup_epochs": 20,
+            "optim.layer_decay": 0.65,
+            "model.rel_pos_bias": "per_block",
+        },
+        "maskfeat": {"data.batch_size": 2048, "optim.lr": 2e-3 * 2048 / 512},
+        "large,maskfeat": {
+            "epochs": 50,
+            "optim.lr": 1e-3 * 2048 / 512,
+            "optim.layer_decay": 0.75,
+            "optim.warmup_epochs": 5,
+            "model.drop_path": 0.1,
+        },
+    },
+    "mae_probe": {"": MAE_PROBING, "large": MAE_PROBING | {"epochs": 50}},
+    "maskfeat_pretrain": {
+        "": MASKFEAT,
+        "large,1600ep": MASKFEAT | LARGE | {"epochs": 1600},
+        "mmpretrain": {"task.target.gaussian": True},
     },
     "beit_pretrain": {
         "": PRETRAINING,
@@ -263,8 +392,27 @@ PUBLISHED = {
             "data.mask": {"name": "random", "max_patches": 75},
         },
     },
+    "beit2_tokenizer": {
+        "": VQKD,
+        "decoder1": VQKD | {"model.teacher_blocks": 1},
+        "dino": VQKD | {"model.teacher_dim": 768},
+    },
+    "beit2_pretrain": {
+        "": V2,
+        "300ep": V2 | {"epochs": 300, "optim.b2": 0.98, "model.drop_path": 0.0},
+        "large": V2
+        | LARGE
+        | {"task.head": {"name": "aggregation", "early": 21, "layers": 2}},
+        "unshared": {"task.head.shared": False},
+    },
     "beit_finetune": {
         "": FINETUNING,
+        "v2": FINETUNING | V2_FINETUNING,
+        "v2_300ep": FINETUNING
+        | V2_FINETUNING
+        | {"optim.layer_decay": 0.65, "model.drop_path": 0.1},
+        "large,v2": FINETUNING | LARGE_FINETUNING | V2_LARGE,
+        "large,v2_300ep": FINETUNING | LARGE_FINETUNING | V2_LARGE | {"optim.lr": 5e-4},
         "large": FINETUNING | LARGE_FINETUNING,
         "intermediate": FINETUNING | AFTER_22K,
         "intermediate,384": FINETUNING | AFTER_22K | AT_384,

@@ -15,7 +15,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 from beit_jax import config as config_lib
 from beit_jax import sharding, tasks
 from beit_jax.checkpoints.names import flatten
-from beit_jax.models.vit import VARIANTS
+from beit_jax.models.presets import VARIANTS
 from beit_jax.run import state
 
 GOLDEN = pathlib.Path(__file__).with_name("golden") / "sharding.json"

@@ -22,6 +22,14 @@ ENCODER = {
 VQVAE = {"vocab": 32, "code_dim": 8, "width": 16, "res_blocks": 1}
 DVAE = {"vocab": 32, "n_hid": 8, "n_init": 8, "blocks_per_group": 1}
 DISCRETE_VAE = {"vocab": 32, "hidden": 8, "code_dim": 8}
+VQKD = {"vocab": 32, "code_dim": 8, "dim": 16, "depth": 1, "heads": 2}
+VQKD |= {"teacher_dim": 16, "teacher_blocks": 1, "decoder_dim": 16}
+VQKD |= {"decoder_heads": 2, "pixel_blocks": 1}
+TEACHER = {  # for it
+    "name": "encoder",
+    "checkpoint": "untrained",
+    "untrained": {"patch_size": 8, "dim": 16, "depth": 1, "heads": 2},
+}
 TARGETS = ("width", "light")  # numbers that the synthetic images have
 TASKS = {
     "tokenizer": {

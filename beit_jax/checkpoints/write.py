@@ -112,9 +112,11 @@ def _write(
 
 
 def _family(saved: Restored) -> tuple[ModuleType, str]:
-    if "cls_token" in saved.params.get("encoder", {}):
-        return families.FAMILIES["beit"], "beit"
-    name = saved.config["model"].get("name")
+    name = saved.config["model"].get("name", "vit")
+    if name == "vit":
+        head = saved.config["task"].get("head") or {}
+        there = "cls_token" in saved.params.get("encoder", {})
+        name = ("vit" if head.get("name") == "decoder" else "beit") if there else ""
     if name not in families.FAMILIES:
         raise ValueError(
             f"{saved.path} is of task {saved.config['task']['name']!r}, which has no "

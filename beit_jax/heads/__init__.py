@@ -1,8 +1,18 @@
 """What sits on the encoder. A new head is one file and one line here."""
 
-from beit_jax.heads import linear, segmentation, setr, tokens, upernet
+from beit_jax.heads import (
+    aggregation,
+    decoder,
+    linear,
+    segmentation,
+    setr,
+    tokens,
+    upernet,
+)
 
 HEADS = {
+    "aggregation": aggregation.AggregationHead,
+    "decoder": decoder.Decoder,
     "linear": linear.LinearHead,
     "tokens": tokens.TokenHead,
     "linear_maps": segmentation.LinearMaps,

@@ -28,16 +28,17 @@ class Network(nn.Module):
         mask: Array | None = None,
         index: Array | None = None,
         *,
+        visible: Array | None = None,
         train: bool = False,
     ) -> Array:
         """What the head gives: (B, C) logits of classes, (B, N, V) of tokens; float32.
 
         Args:
-          image, mask, train: as the backbone has them.
+          image, mask, visible, train: as the backbone has them.
           index: (B, K) int, the patches that the head sees; None: all.
         """
-        features = self.encoder(image, mask, train=train).at(index)
-        return self.output(features, train=train)
+        features = self.encoder(image, mask, train=train, **_only(visible))
+        return self.output(features.at(index), train=train)
 
 
 def apply(
@@ -47,6 +48,7 @@ def apply(
     mask: Array | None = None,
     index: Array | None = None,
     *,
+    visible: Array | None = None,
     rngs: dict[str, Array] | None = None,
 ) -> tuple[Array, Tree]:
     """As `network.apply`, and its other collections after that; trains with `rngs`.
@@ -58,7 +60,13 @@ def apply(
     mutable = sorted(kinds) if train else []
     below = {kind: tree.get("encoder", {}) for kind, tree in variables.items()}
     features, encoder = network.encoder.apply(
-        below, image, mask, train=train, rngs=rngs, mutable=mutable
+        below,
+        image,
+        mask,
+        train=train,
+        rngs=rngs,
+        mutable=mutable,
+        **_only(visible),
     )
     made, head = network.output.apply(
         variables, features.at(index), train=train, rngs=rngs, mutable=mutable
@@ -67,6 +75,11 @@ def apply(
         kind: {**head.get(kind, {}), **_below(encoder.get(kind))} for kind in mutable
     }
     return made, after or {kind: variables[kind] for kind in kinds}
+
+
+def _only(visible: Array | None) -> dict[str, Array]:
+    """For a backbone that may not know of leaving patches out."""
+    return {} if visible is None else {"visible": visible}
 
 
 def _below(collection: Tree | None) -> Tree:

@@ -15,11 +15,14 @@ class Stage:
       patches: (B, N, D), row by row; h * w of them unless some were left out.
       cls: (B, D), of [CLS]; None where a backbone has none.
       grid: (h, w)
+      places: (B, N) int, which patches of the grid these are, where others were left
+        out; None: where none were.
     """
 
     patches: Array
     cls: Array | None
     grid: tuple[int, int] = flax.struct.field(pytree_node=False)
+    places: Array | None = None
 
     @property
     def tokens(self) -> Array:
@@ -43,16 +46,27 @@ class Features:
       bias: (A, 1+N, 1+N), what a ViT's blocks share and add to their attention logits.
       attention: (L, B, A, Q, 1+N) float32, by block, head, asked query, key; rows sum
         to 1.
+      norm: {"scale": (D,), "bias": (D,)} of the last norm, for what a head makes of
+        taps; None where there is none.
+      index: (B, K) int, the patches that a head is to predict; None: all.
     """
 
     last: Stage
     taps: tuple[Stage, ...] = ()
     bias: Array | None = None
     attention: Array | None = None
+    norm: dict[str, Array] | None = None
+    index: Array | None = None
 
     def at(self, index: Array | None) -> "Features":
-        """With the last patches at `index` (B, K) only; None: all of them."""
-        return self if index is None else self.replace(last=self.last.at(index))
+        """With the last patches at `index` (B, K) only; None: all of them.
+
+        Where some were left out, those are still to be made: all that there are stay.
+        """
+        if index is None:
+            return self
+        last = self.last.at(index) if self.last.places is None else self.last
+        return self.replace(last=last, index=index)
 
     @property
     def tokens(self) -> Array:

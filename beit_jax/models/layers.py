@@ -69,13 +69,14 @@ class PatchEmbed(nn.Module):
     """Cuts an image into square patches and projects each to `dim` features.
 
     With `torch_init` kernel and bias start as PyTorch's convolutions do: the official
-    fine-tuning code leaves them so.
+    fine-tuning code leaves them so; a kernel with a `kernel_init` does not.
     """
 
     dim: int
     patch_size: int = 16
     dtype: jnp.dtype = jnp.float32
     torch_init: bool = False
+    kernel_init: Initializer | None = None
 
     @nn.compact
     def __call__(self, image: Array) -> Array:
@@ -95,6 +96,7 @@ class PatchEmbed(nn.Module):
         inits = cut_normal, zeros
         if self.torch_init:
             inits = 2 * (torch_uniform(channels * size**2),)
+            inits = self.kernel_init or inits[0], inits[1]
         return Linear(self.dim, axes, self.dtype, spec, *inits, name="proj")(patches)
 
 
@@ -175,11 +177,12 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with an exact (erf) GELU between them."""
+    """Two linear layers with an exact (erf) GELU between them, or CLIP's quick one."""
 
     hidden: int
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = cut_normal
+    quick: bool = False
 
     @nn.compact
     def __call__(self, x: Array, init_scale: Array | float) -> Array:
@@ -187,7 +190,7 @@ class Mlp(nn.Module):
         wide, narrow = ("embed", "mlp"), ("mlp", "embed")
         form = {"dtype": self.dtype, "kernel_init": self.kernel_init}
         y = Linear(self.hidden, wide, name="fc1", **form)(x)
-        y = lean.gelu(y, self.dtype)
+        y = y * nn.sigmoid(1.702 * y) if self.quick else lean.gelu(y, self.dtype)
         return Linear(x.shape[-1], narrow, name="fc2", **form)(y, init_scale)
 
 
@@ -234,6 +237,7 @@ class Block(nn.Module):
       attends: queries whose attention weights are returned, to be stacked too: those
         of all would take more memory than all else.
       fused: attend in one kernel, unless weights are asked for.
+      quick: CLIP's approximation of GELU.
     """
 
     heads: int
@@ -247,6 +251,7 @@ class Block(nn.Module):
     tapped: bool = False
     attends: tuple[int, ...] = ()
     fused: bool = False
+    quick: bool = False
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = cut_normal
 
@@ -262,7 +267,8 @@ class Block(nn.Module):
         attention = Attention(
             self.heads, self.qkv_bias, self.grid, self.seen, fused, name="attn", **form
         )
-        mlp = Mlp(int(x.shape[-1] * self.mlp_ratio), name="mlp", **form)
+        hidden = int(x.shape[-1] * self.mlp_ratio)
+        mlp = Mlp(hidden, quick=self.quick, name="mlp", **form)
 
         x = constrain(x, "batch", None, None)
         y = LayerNorm(self.norm_eps, self.dtype, name="norm1")(x)

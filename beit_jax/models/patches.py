@@ -18,6 +18,14 @@ def check_sides(image: jax.Array, patch_size: int) -> None:
         )
 
 
+def joined(patches: jax.Array, patch_size: int) -> jax.Array:
+    """(B, h, w, 3 P^2), pixels of a patch row by row -> images (B, h P, w P, 3)."""
+    batch, h, w, _ = patches.shape
+    x = patches.reshape(batch, h, w, patch_size, patch_size, 3)
+    x = x.transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(batch, h * patch_size, w * patch_size, 3)
+
+
 def halvings(patch_size: int) -> int:
     """How often a side is halved until a patch is one pixel.
 

@@ -17,6 +17,10 @@ class PixelSpace(NamedTuple):
         image = image.astype(jnp.float32) / 255
         return (image - jnp.array(self.mean)) / jnp.array(self.std)
 
+    def to_255(self, image: jax.Array) -> jax.Array:
+        """(..., 3) float in this space -> float in [0, 255]; undoes `to_float`."""
+        return (image * jnp.array(self.std) + jnp.array(self.mean)) * 255
+
     def to_uint8(self, image: jax.Array) -> jax.Array:
         """(..., 3) float in this space -> uint8; rounds, and clips to 0..255."""
         image = image.astype(jnp.float32) * jnp.array(self.std) + jnp.array(self.mean)
@@ -25,6 +29,9 @@ class PixelSpace(NamedTuple):
 
 PIXEL_SPACES = {
     "centred": PixelSpace((0.5, 0.5, 0.5), (1.0, 1.0, 1.0)),  # [-0.5, 0.5]
+    "clip": PixelSpace(
+        (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    ),
     # DALL-E's logit-Laplace map 0.8 x + 0.1 of [0, 1], which keeps off 0 and 1.
     "dalle": PixelSpace((-0.125, -0.125, -0.125), (1.25, 1.25, 1.25)),
     "half": PixelSpace((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),  # [-1, 1]

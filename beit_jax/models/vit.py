@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from beit_jax.lookup import lookup
-from beit_jax.models import adapt, positions
+from beit_jax.models import adapt, positions, presets
 from beit_jax.models.features import Features, Stage
+from beit_jax.models.inits import UNSCALED, xavier
 from beit_jax.models.layers import (
     Array,
-    Block,
     LayerNorm,
     PatchEmbed,
     RelPosBias,
@@ -21,56 +20,34 @@ from beit_jax.models.layers import (
     plain_normal,
 )
 from beit_jax.models.patches import Grid
-from beit_jax.ranges import Length, Part, Positive, Weight
+from beit_jax.models.products import product
+from beit_jax.models.stack import REMAT, stack
+from beit_jax.ranges import Count, Length, Part, Positive, Weight
 from beit_jax.sharding import constrain, partitioned
 
 Tree = Any
 
-VARIANTS = {
-    "tiny": {"dim": 192, "depth": 12, "heads": 3},
-    "small": {"dim": 384, "depth": 12, "heads": 6},
-    "base": {"dim": 768, "depth": 12, "heads": 12},
-    "large": {"dim": 1024, "depth": 24, "heads": 16},
-}
-# What of each block is saved for the backward pass, which computes all else again.
-REMAT = {
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "full": jax.checkpoint_policies.nothing_saveable,  # but the block's input
-}
-FEW = 6  # blocks that unroll="auto" writes out
 # Settings that are one word of these.
 CHOICES = {
     "abs_pos_embed": ("none", "learned", "sincos"),
     "rel_pos_bias": ("none", "shared", "per_block"),
-    "init_as": ("pretrain", "finetune"),
+    "init_as": ("pretrain", "finetune", "mae"),
     "remat": ("none", *REMAT),
     "attention": ("plain", "fused"),
+    "activation": ("gelu", "quick_gelu"),
 }
 
 
-def released_layer_scale(depth: int) -> float:
-    """How gammas start in the released networks: Large has 24 blocks, others 12."""
-    return 0.1 if depth <= 12 else 1e-5
-
-
-def _released(depth: int, pretraining: bool) -> dict[str, Any]:
-    """The network of the released weights, made by the official scripts' defaults."""
-    return {
-        "abs_pos_embed": "none",
-        "rel_pos_bias": "shared" if pretraining else "per_block",
-        "layer_scale": released_layer_scale(depth),
-    }
-
-
-def _paper_plain(depth: int, pretraining: bool) -> dict[str, Any]:
-    """The plain ViT of BEiT's ImageNet-1k numbers (arXiv:2106.08254)."""
-    return {"abs_pos_embed": "learned", "rel_pos_bias": "none", "layer_scale": 0.0}
-
-
-# Two networks go by the name of BEiT-B.
-PRESETS = {"released": _released, "paper_plain": _paper_plain}
+# How kernels and how tokens start, by `init_as`.
+INITS = {
+    "pretrain": (cut_normal, cut_normal),
+    "finetune": (plain_normal, plain_normal),
+    "mae": (xavier, plain_normal),
+}
 # Parameters below the first block.
-EMBEDDINGS = frozenset(["cls_token", "mask_token", "pos_embed", "patch_embed"])
+EMBEDDINGS = frozenset(
+    ["cls_token", "mask_token", "pos_embed", "patch_embed", "norm_pre"]
+)
 
 
 class Encoder(nn.Module):
@@ -98,13 +75,18 @@ class Encoder(nn.Module):
         as `attention`: 0 is [CLS].
       dtype: of the operands of matrix products and of the returned tokens.
       init_as: how weights start: normals of 0.02, for "pretrain" cut at one sigma, for
-        "finetune" not, with PyTorch's own start of the patch embedding.
+        "finetune" not, with PyTorch's own start of the patch embedding; for "mae" by
+        Xavier's rule, and later blocks as the first.
       remat: what the backward pass computes again of each block, to save memory:
         nothing ("none"), all but its products with weights ("dots"), all ("full").
       unroll: blocks per iteration of the loop over blocks; more compile slower. "auto":
-        see `unrolled`.
+        what measures best.
       attention: "plain" or "fused", in one kernel of cuDNN's on NVIDIA's cards in
         bfloat16, which rounds the position bias, too.
+      activation: of the MLPs: "gelu", or "quick_gelu" as in CLIP.
+      pre_norm: normalise the tokens before the first block, too, as CLIP does.
+      projection: features of a token after one linear layer behind the final norm, as
+        CLIP has it; 0: there is none.
     """
 
     grid: Grid
@@ -128,6 +110,9 @@ class Encoder(nn.Module):
     remat: str = "none"
     unroll: Length | str = "auto"
     attention: str = "plain"
+    activation: str = "gelu"
+    pre_norm: bool = False
+    projection: Count = 0
 
     @nn.compact
     def __call__(
@@ -151,9 +136,13 @@ class Encoder(nn.Module):
           ValueError: settings, image or mask that do not fit each other.
         """
         self._check_settings()
-        torch_init = self.init_as == "finetune"
         x = PatchEmbed(
-            self.dim, self.patch_size, self.dtype, torch_init, name="patch_embed"
+            self.dim,
+            self.patch_size,
+            self.dtype,
+            torch_init=self.init_as != "pretrain",
+            kernel_init=xavier if self.init_as == "mae" else None,
+            name="patch_embed",
         )(image)
         grid = x.shape[1:3]
         x = self._add_tokens(x.reshape(len(x), -1, self.dim), mask)
@@ -161,35 +150,32 @@ class Encoder(nn.Module):
         if visible is not None:
             self._check_visible()
             x = Stage(x[:, 1:], x[:, 0], grid).at(visible).tokens
+        if self.pre_norm:
+            x = LayerNorm(self.norm_eps, name="norm_pre")(x)
         bias = None
         if self.rel_pos_bias == "shared":
             bias = RelPosBias(self.grid, self.heads, name="rel_pos_bias")(grid)
         blocks = self._blocks(grid, train)
         x, (outputs, attention) = blocks(x, self._layers(), bias)
         x = constrain(x, "batch", None, None)
+        norm = None
         if self.final_norm:
-            x = LayerNorm(self.norm_eps, name="norm")(x)
+            layer = LayerNorm(self.norm_eps, name="norm")
+            x = layer(x)
+            norm = nn.unbox(layer.variables["params"])
+        if self.projection:
+            x = self._project(x)
 
         def stage(x: Array) -> Stage:
-            return Stage(x[:, 1:], x[:, 0], grid)
+            return Stage(x[:, 1:], x[:, 0], grid, visible)
 
         taps = tuple(stage(outputs[block]) for block in self.taps)
-        return Features(stage(x.astype(self.dtype)), taps, bias, attention)
+        return Features(stage(x.astype(self.dtype)), taps, bias, attention, norm)
 
     @staticmethod
     def settings(model: Mapping[str, Any], pretraining: bool) -> dict[str, Any]:
-        """A section `model`, the settings of its variant and its preset filled in.
-
-        Raises:
-          ValueError: no such variant or preset.
-        """
-        filled = {"init_as": "pretrain" if pretraining else "finetune", **model}
-        if variant := filled.pop("variant", ""):
-            filled = lookup(VARIANTS, variant, "config.model.variant") | filled
-        if preset := filled.pop("preset", ""):
-            make = lookup(PRESETS, preset, "config.model.preset")
-            filled = make(filled.get("depth", 12), pretraining) | filled
-        return filled
+        """See models/backbones.py and models/presets.py."""
+        return presets.filled(model, pretraining)
 
     def layers(self, params: Tree) -> Tree:
         """See models/backbones.py; a table that all blocks share is above them."""
@@ -216,7 +202,7 @@ class Encoder(nn.Module):
     def _add_tokens(self, x: Array, mask: Array | None) -> Array:
         """(B, N, D) patches -> (B, 1+N, D): mask token in, [CLS] in front."""
         batch, patches, dim = x.shape
-        init = partitioned(self._normal(), None, None, "embed")
+        init = partitioned(INITS[self.init_as][1], None, None, "embed")
         if self.mask_token:
             token = self.param("mask_token", init, (1, 1, dim))
         if mask is not None:
@@ -232,60 +218,50 @@ class Encoder(nn.Module):
         if self.abs_pos_embed == "sincos":
             table = positions.sincos(self.grid, self.dim)
         else:
-            init = partitioned(self._normal(), None, None, "embed")
+            init = partitioned(INITS[self.init_as][1], None, None, "embed")
             shape = (1, positions.embedding_rows(self.grid), self.dim)
             table = self.param("pos_embed", init, shape)
         if grid != tuple(self.grid):
             table = positions.resize_embedding(table, self.grid, grid)
         return x + table
 
-    def _normal(self) -> nn.initializers.Initializer:
-        return plain_normal if self.init_as == "finetune" else cut_normal
+    def _project(self, x: Array) -> Array:
+        """(B, T, D) -> (B, T, projection)."""
+        init = partitioned(nn.initializers.normal(self.dim**-0.5), "embed", None)
+        kernel = self.param("projection", init, (self.dim, self.projection))
+        made = product("nd,do->no", x.reshape(-1, self.dim), kernel, self.dtype)
+        return made.reshape(*x.shape[:2], self.projection)
 
     def _blocks(self, grid: Grid, train: bool) -> nn.Module:
-        block = Block
-        if self.remat != "none":
-            block = nn.remat(Block, prevent_cse=False, policy=REMAT[self.remat])
-        stack = nn.scan(
-            block,
-            variable_axes={"params": 0},
-            split_rngs={"params": True, "drop_path": True},
-            in_axes=(0, nn.broadcast),
-            length=self.depth,
-            unroll=self.unrolled(),
-            metadata_params={nn.PARTITION_NAME: "layers"},
-        )
-        return stack(
-            heads=self.heads,
-            mlp_ratio=self.mlp_ratio,
-            layer_scale=self.layer_scale,
-            norm_eps=self.norm_eps,
-            qkv_bias=self.qkv_bias,
-            grid=self.grid if self.rel_pos_bias == "per_block" else None,
+        return stack(self.depth, self.unroll, self.remat)(
+            **self.block_settings(),
             seen=grid,
             drops=train and self.drop_path > 0,
             tapped=bool(self.taps),
             attends=self.attends,
-            fused=self.attention == "fused",
-            dtype=self.dtype,
-            kernel_init=self._normal(),
+            kernel_init=INITS[self.init_as][0],
             name="blocks",
         )
 
-    def unrolled(self) -> int:
-        """Blocks per iteration of the loop: `unroll`, or what measures best.
-
-        A loop fills with zeros, and copies, what it keeps for the backward pass. Few
-        blocks are written out instead: faster, for seconds of compiling. With `remat`
-        they are not, for without a loop XLA keeps what it should compute again.
-        """
-        if self.unroll != "auto":
-            return self.unroll
-        return self.depth if self.depth <= FEW and self.remat == "none" else 1
+    def block_settings(self) -> dict[str, Any]:
+        """Of each block, and of those that a head may add to them."""
+        return {
+            "heads": self.heads,
+            "mlp_ratio": self.mlp_ratio,
+            "layer_scale": self.layer_scale,
+            "norm_eps": self.norm_eps,
+            "qkv_bias": self.qkv_bias,
+            "grid": self.grid if self.rel_pos_bias == "per_block" else None,
+            "fused": self.attention == "fused",
+            "quick": self.activation == "quick_gelu",
+            "dtype": self.dtype,
+        }
 
     def _layers(self) -> tuple[Array, Array]:
         """(L,) numbers of the blocks from 1, and (L,) drop-path rates."""
         rates = jnp.linspace(0.0, self.drop_path, self.depth)
+        if self.init_as == "mae":
+            return jnp.full(self.depth, UNSCALED), rates
         return jnp.arange(1.0, self.depth + 1), rates
 
     def _check_settings(self) -> None:

@@ -229,12 +229,31 @@ def _own(saved: Restored) -> ConfigDict:
     return config
 
 
+# Targets with a frozen network -> a random one that is so wide.
+STAND_INS = {
+    "tokens": lambda width: {
+        "name": "tokens",
+        "checkpoint": UNTRAINED,
+        "untrained": {"vocab": width},
+    },
+    "features": lambda width: {
+        "name": "features",
+        "teacher": {
+            "name": "encoder",
+            "checkpoint": UNTRAINED,
+            "untrained": {"projection": width},
+        },
+    },
+}
+
+
 def _standing_alone(config: ConfigDict, params: Tree) -> ConfigDict:
-    """The same; the tokenizer that it predicts the tokens of need not be there."""
+    """The same; the frozen network that it learned from need not be there."""
     config = config.copy_and_resolve_references()
     task = config.task
-    if task.name == "pretrain" and task.target.name == "tokens" and "lm_head" in params:
-        vocab = params["lm_head"]["kernel"].shape[1]
-        task.target = {"name": "tokens", "checkpoint": UNTRAINED}
-        task.target.untrained = {"vocab": vocab}
+    layer = params.get("lm_head", params.get("decoder_pred"))
+    if task.name == "pretrain" and task.target.name in STAND_INS and layer:
+        task.target = STAND_INS[task.target.name](layer["kernel"].shape[1])
+    if "teacher" in task.get("objective", {}):
+        task.objective.teacher = {}
     return config

@@ -26,7 +26,7 @@ Section = Mapping[str, Any]
 
 TASK = Table(tasks.TASKS, ("config",))
 BACKBONE = Table(BACKBONES, ("grid", "dtype", "mask_token", "final_norm"))
-TOKENIZER = Table(TOKENIZERS, ("dtype",))
+TOKENIZER = Table(TOKENIZERS, ("dtype", "image_size"))
 SOURCE = Table(SOURCES, ("build",))
 FRAME = Table(FRAMES)
 # Sections that are what their own name says, and no more.
@@ -67,10 +67,14 @@ def _below(task: Section, model: Section, kind: type[Task]) -> dict[str, Any]:
     made, usual = completed(task, TASK), kind.usual
     if model.get("name") in TOKENIZERS:
         usual = usual | {"objective": USUAL[TOKENIZERS[model["name"]]]}
-    for key, table in tasks.SECTIONS.items():
-        if key in made:
-            named = {"name": usual[key]} if key in usual else {}
-            made[key] = completed(named | dict(made[key]), table)
+    for path, table in tasks.SECTIONS.items():
+        *above, key = path.split(".")
+        section = made
+        for name in above:
+            section = section.get(name, {})
+        if key in section:
+            named = {"name": usual[path]} if path in usual else {}
+            section[key] = completed(named | dict(section[key]), table)
     for key, table in tasks.SEVERAL.items():
         if key in made:
             made[key] = {

@@ -1,5 +1,10 @@
 """What a masked patch must predict. A new target is one file and one line here."""
 
-from beit_jax.targets import pixels, tokens
+from beit_jax.targets import features, hog, pixels, tokens
 
-TARGETS = {"pixels": pixels.Pixels, "tokens": tokens.Tokens}
+TARGETS = {
+    "features": features.Features,
+    "hog": hog.HOG,
+    "pixels": pixels.Pixels,
+    "tokens": tokens.Tokens,
+}

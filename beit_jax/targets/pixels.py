@@ -1,10 +1,12 @@
-"""Pixels of the patches (BEiT's ablation, table 4: "pixel regression")."""
+"""Pixels of the patches: BEiT's ablation (table 4), MAE and SimMIM."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from beit_jax.lookup import lookup
+from beit_jax.models.patches import joined
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.ranges import Length
 
@@ -15,12 +17,16 @@ LOSSES = {"mse": jnp.square, "l1": jnp.abs}
 
 
 class Pixels:
-    """Mean squared error (or "l1") to the patch's own pixels, in [-1, 1].
+    """Mean squared error (or "l1") to the patch's own pixels.
+
+    Values of a patch are in the order row, column, channel.
 
     Args:
       normalize: every patch is first brought to mean 0 and variance 1 over its pixels
         and channels, which MAE found better (arXiv:2111.06377, table 1d).
-      loss: "mse" or "l1".
+      loss: "mse" or "l1", which is SimMIM's (arXiv:2111.09886).
+      pixels: the space they are told in, a row of models/pixels.py: MAE and SimMIM
+        have "imagenet".
     """
 
     tokens = False
@@ -32,6 +38,7 @@ class Pixels:
         patch_size: Length,
         normalize: bool = False,
         loss: str = "mse",
+        pixels: str = "half",
     ):
         if loss not in LOSSES:
             raise ValueError(
@@ -40,7 +47,8 @@ class Pixels:
         self.grid, self.patch_size = tuple(grid), patch_size
         self.outputs = 3 * patch_size**2
         self.image_size = (grid[0] * patch_size, grid[1] * patch_size)
-        self._space, self._normalize = PIXEL_SPACES["half"], normalize
+        self._space = lookup(PIXEL_SPACES, pixels, "task.target.pixels")
+        self._normalize = normalize
         self._penalty = LOSSES[loss]
 
     def __call__(self, frozen: Tree, image: Array) -> Array:
@@ -60,12 +68,11 @@ class Pixels:
         if self._normalize:
             mean, deviation = self._statistics(self._patches(image))
             wanted = wanted * deviation + mean
-        (h, w), p = self.grid, self.patch_size
-        image = wanted.reshape(-1, h, w, p, p, 3).transpose(0, 1, 3, 2, 4, 5)
-        return self._space.to_uint8(image.reshape(-1, h * p, w * p, 3))
+        patches = wanted.reshape(-1, *self.grid, self.outputs)
+        return self._space.to_uint8(joined(patches, self.patch_size))
 
     def _patches(self, image: Array) -> Array:
-        """(B, H, W, 3) uint8 -> (B, N, outputs) in [-1, 1]."""
+        """(B, H, W, 3) uint8 -> (B, N, outputs) in the pixel space."""
         image = self._space.to_float(image)
         (h, w), p = self.grid, self.patch_size
         patches = image.reshape(-1, h, p, w, p, 3).transpose(0, 1, 3, 2, 4, 5)

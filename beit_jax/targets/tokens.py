@@ -12,12 +12,10 @@ from beit_jax.lookup import build, lookup
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.models.tokenizers import TOKENIZERS
 from beit_jax.ranges import Count, Length
+from beit_jax.targets.teachers import DTYPES, UNTRAINED
 
 Array = jax.Array
 Tree = Any
-
-UNTRAINED = "untrained"
-DTYPES = ("float32", "bfloat16")
 
 
 class Tokens:
@@ -59,9 +57,16 @@ class Tokens:
             self.frozen = Frozen(checkpoint)
             settings = self._settings(untrained)
         trained_on = settings.pop("image_size", None)
+        stride = settings.get("patch_size", patch_size)
+        made_for = trained_on or tuple(side * stride for side in grid)
+        made_for = (made_for, made_for) if isinstance(made_for, int) else made_for
         self._space = lookup(PIXEL_SPACES, settings.pop("pixels", "half"), "pixels")
         self._model = build(
-            TOKENIZERS, settings, "config.task.target", dtype=jnp.dtype(dtype)
+            TOKENIZERS,
+            settings,
+            "config.task.target",
+            dtype=jnp.dtype(dtype),
+            image_size=made_for,
         )
         self.outputs = self._model.vocab
         self.image_size = self._view(image_size, trained_on)

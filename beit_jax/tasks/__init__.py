@@ -6,6 +6,7 @@ from beit_jax import lookup
 from beit_jax.heads import HEADS
 from beit_jax.lookup import Table
 from beit_jax.targets import TARGETS
+from beit_jax.targets.teachers import TEACHERS
 from beit_jax.tasks import (
     base,
     classify,
@@ -31,14 +32,19 @@ TASKS = {
     "tokenizer": tokenizer.Tokenizer,
 }
 
-# Sections below `task`, which name something too.
+TEACHER = Table(TEACHERS, ("grid", "patch_size"))
+# Sections below `task`, which name something too; one that holds others before these.
 SECTIONS = {
     "target": Table(TARGETS, ("grid", "patch_size")),
+    "target.teacher": TEACHER,
     "head": Table(
-        HEADS, ("classes", "pool", "init_scale", "outputs", "norm_eps", "dtype")
+        HEADS,
+        ("classes", "pool", "init_scale", "outputs", "norm_eps", "dtype")
+        + ("blocks", "encoder_depth", "encoder_drop_path"),
     ),
     "loss": Table(LOSSES),
-    "objective": Table(OBJECTIVES, ("model", "space")),
+    "objective": Table(OBJECTIVES, ("model", "space", "grid")),
+    "objective.teacher": TEACHER,
 }
 # Those that have sections by these names in them, any number of them.
 SEVERAL = {"losses": Table(PIXEL_LOSSES)}

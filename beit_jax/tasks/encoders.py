@@ -12,9 +12,9 @@ from ml_collections import ConfigDict
 from beit_jax import lookup
 from beit_jax.heads import HEADS, network
 from beit_jax.heads.network import Network
-from beit_jax.models.backbones import BACKBONES
-from beit_jax.models.patches import Grid, size_and_grid
-from beit_jax.models.pixels import PIXEL_SPACES, PixelSpace
+from beit_jax.models import backbones
+from beit_jax.models.patches import Grid
+from beit_jax.models.pixels import PixelSpace
 from beit_jax.models.vit import Encoder
 from beit_jax.tasks import base
 from beit_jax.tasks.base import Array, Tree
@@ -28,31 +28,8 @@ DROPOUT = 0x64726F70  # folded into a step's key for the dropout of heads
 def build(
     config: ConfigDict, **given: Any
 ) -> tuple[Encoder, tuple[int, int], PixelSpace]:
-    """The encoder of `config.model`, (height, width) of its input, its pixel space.
-
-    Besides the backbone's settings, `config.model` has `image_size` (the side of a
-    square, or height and width), `pixels`, and perhaps `name` (of BACKBONES; else it is
-    a ViT). A ViT has `variant` (a row of VARIANTS) and `preset` (of PRESETS), which
-    give defaults: what else is set wins.
-
-    Args:
-      given: what the task decides; `mask_token=True` means that it pre-trains.
-
-    Raises:
-      ValueError: settings that do not fit, or an image that patches do not fill.
-    """
-    settings = dict(config.model)
-    name = settings.pop("name", "vit")
-    backbone = lookup.lookup(BACKBONES, name, "beit_jax.models.backbones")
-    settings = backbone.settings(settings, given.get("mask_token", False))
-    space = pixel_space(settings)
-    size, grid = size_and_grid(settings)
-    settings.pop("image_size")
-    dtype = jnp.dtype(config.dtype)
-    encoder = lookup.call(
-        backbone, settings, "config.model", grid=grid, dtype=dtype, **given
-    )
-    return encoder, size, space
+    """That of `config.model`, see `backbones.build`; products are of `config.dtype`."""
+    return backbones.build(config.model, jnp.dtype(config.dtype), **given)
 
 
 def with_head(encoder: nn.Module, head: Mapping[str, Any], **given: Any) -> Network:
@@ -66,15 +43,14 @@ def with_head(encoder: nn.Module, head: Mapping[str, Any], **given: Any) -> Netw
       ValueError: no such head, or settings that do not fit.
     """
     given |= {"norm_eps": encoder.norm_eps, "dtype": encoder.dtype}
+    if isinstance(encoder, Encoder):  # for heads that go on with blocks like its own
+        given |= {"encoder_depth": encoder.depth}
+        given |= {"encoder_drop_path": encoder.drop_path}
+        given |= {"blocks": encoder.block_settings()}
     made = lookup.build(HEADS, head, "beit_jax.heads", **given)
+    if taps := getattr(made, "taps", ()):
+        encoder = encoder.clone(taps=taps)
     return Network(encoder, made)
-
-
-def pixel_space(settings: dict[str, Any]) -> PixelSpace:
-    """Takes `pixels` out of a model's settings and looks it up."""
-    return lookup.lookup(
-        PIXEL_SPACES, settings.pop("pixels", "half"), "config.model.pixels"
-    )
 
 
 def block_features(encoder: Encoder, params: Tree, image: Array, kind: str) -> Array:
@@ -169,11 +145,23 @@ class EncoderTask(base.Defaults):
         encoder = self.encoder.layers(params["encoder"])
         blocks = [layer for layer in jax.tree.leaves(encoder) if layer.ndim]
         top = np.array(1 + max(layer.max() for layer in blocks))
-        head = jax.tree.map(lambda _: top, params)
+
+        def number(path, leaf):
+            # What is stacked is of one layer all the same.
+            if path[0].key.endswith(("blocks", "layers")):
+                return np.full((len(leaf), *[1] * (leaf.ndim - 1)), top)
+            return top
+
+        head = jax.tree_util.tree_map_with_path(number, params)
         return head | {"encoder": encoder}
 
     def _apply(
-        self, params: Tree, ctx: base.Context, *args: Array, train: bool
+        self,
+        params: Tree,
+        ctx: base.Context,
+        *args: Array,
+        train: bool,
+        **given: Array,
     ) -> tuple[Array, Tree]:
         """What the network makes of images, and its other collections after that."""
         variables = {"params": params, **ctx.model_state}
@@ -181,4 +169,4 @@ class EncoderTask(base.Defaults):
         if train:
             dropout = jax.random.fold_in(ctx.rng, DROPOUT)
             rngs = {"drop_path": ctx.rng, "dropout": dropout}
-        return network.apply(self.network, variables, *args, rngs=rngs)
+        return network.apply(self.network, variables, *args, rngs=rngs, **given)

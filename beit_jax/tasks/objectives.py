@@ -1,17 +1,20 @@
 """What an image tokenizer minimises. A new objective is a line in OBJECTIVES."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 
 from beit_jax.checkpoints.frozen import Network
+from beit_jax.lookup import build
 from beit_jax.models.discrete_vae import DiscreteVAE
 from beit_jax.models.dvae import DVAE, logit_laplace_nll
 from beit_jax.models.gumbel import cosine_anneal, kl_to_uniform
 from beit_jax.models.pixels import PIXEL_SPACES, PixelSpace
+from beit_jax.models.vqkd import VQKD
 from beit_jax.models.vqvae import VQVAE
 from beit_jax.ranges import Count, Positive, Weight
+from beit_jax.targets.teachers import TEACHERS, cosine_distance
 from beit_jax.tasks.base import Array, Context, Tree
 
 
@@ -25,8 +28,8 @@ class Outcome(NamedTuple):
 
 
 class Objective(Protocol):
-    """Made of the rest of its section and, as far as it takes them, of the `model` and
-    the pixel `space` of its images."""
+    """Made of the rest of its section and, as far as it takes them, of the `model`, the
+    pixel `space` of its images and the `grid` of their tokens."""
 
     paints: bool  # whether its outcomes have a reconstruction
     frozen: Mapping[str, Network]  # that it uses and never trains; see Context.frozen
@@ -64,14 +67,7 @@ class VectorQuantization:
     def __call__(
         self, params: Tree, image: Array, weight: Array, ctx: Context, train: bool
     ) -> Outcome:
-        output, model_state = self._model.apply(
-            {"params": params, **ctx.model_state},
-            image,
-            train=train,
-            weight=weight,
-            mutable=[*ctx.model_state] if train else [],
-            rngs={"codebook": ctx.rng} if train else None,
-        )
+        output, model_state = _quantized(self._model, params, image, weight, ctx, train)
         distance = output.quantized.loss
         error = _mean(jnp.square(output.reconstruction - image))
         terms = {"loss": error + distance, "quantization": distance}
@@ -161,6 +157,87 @@ class Relaxation:
         return Outcome(output.reconstruction, ids, terms, {})
 
 
+class Distillation:
+    """A frozen teacher's features of patches, foretold from codes (BEiT v2, eq. 3).
+
+    loss = 1 - cosine (mean over patches) + the quantizer's loss. Where the model has a
+    decoder of pixels, its mean squared error joins them.
+
+    Args:
+      teacher: name and settings, see beit_jax/targets/teachers.py; none (of other
+        projects' files): only the decoder of pixels can be trained.
+    """
+
+    way_out = (
+        "raise model.restart_below or model.kmeans_batches, or lower model.vocab or "
+        "optim.lr"
+    )
+
+    def __init__(
+        self,
+        model: VQKD,
+        space: PixelSpace,
+        grid: tuple[int, int],
+        teacher: Mapping[str, Any] = (),
+    ):
+        self._model, self._space, self._teacher = model, space, None
+        self.frozen, self.paints = {}, model.pixel_blocks > 0
+        if not teacher:
+            return
+        where = "config.task.objective.teacher"
+        self._teacher = build(
+            TEACHERS, teacher, where, grid=grid, patch_size=model.patch_size
+        )
+        self.frozen = {"teacher": self._teacher.frozen}
+        if self._teacher.width != model.teacher_dim:
+            raise ValueError(
+                f"config.model.teacher_dim={model.teacher_dim}, but the teacher's "
+                f"patches have {self._teacher.width} features; set it to that"
+            )
+
+    def __call__(
+        self, params: Tree, image: Array, weight: Array, ctx: Context, train: bool
+    ) -> Outcome:
+        if train and not (self._teacher or self.paints):
+            raise ValueError(
+                "training a vqkd needs config.task.objective.teacher, "
+                '{"name": "encoder", "checkpoint": RUN} say, or model.pixel_blocks'
+            )
+        output, model_state = _quantized(self._model, params, image, weight, ctx, train)
+        terms = {"loss": output.quantized.loss, "quantization": output.quantized.loss}
+        if self._teacher:
+            terms["distillation"] = self._away(output.features, image, ctx)
+            terms["loss"] += terms["distillation"]
+        if self.paints:
+            terms["loss"] += _mean(jnp.square(output.reconstruction - image))
+        return Outcome(output.reconstruction, output.quantized.ids, terms, model_state)
+
+    def _away(self, features: Array, image: Array, ctx: Context) -> Array:
+        """(B,) 1 - cosine of the features to the teacher's, over an image's patches."""
+        wanted = self._teacher(ctx.frozen["teacher"], self._space.to_255(image))
+        told = features.reshape(wanted.shape)
+        return _mean(cosine_distance(told, wanted))
+
+
+def _quantized(
+    model: VQVAE | VQKD,
+    params: Tree,
+    image: Array,
+    weight: Array,
+    ctx: Context,
+    train: bool,
+) -> tuple[Any, Tree]:
+    """What a model with a codebook makes of images, and the codebook after that."""
+    return model.apply(
+        {"params": params, **ctx.model_state},
+        image,
+        train=train,
+        weight=weight,
+        mutable=[*ctx.model_state] if train else [],
+        rngs={"codebook": ctx.rng} if train else None,
+    )
+
+
 def _smooth_l1(output, image: Array) -> Array:
     error = jnp.abs(output.reconstruction - image)
     return jnp.where(error < 1, 0.5 * jnp.square(error), error - 0.5)
@@ -171,6 +248,15 @@ LIKELIHOODS = {
     "mse": lambda output, image: jnp.square(output.reconstruction - image),
     "smooth_l1": _smooth_l1,
 }
-OBJECTIVES = {"quantization": VectorQuantization, "relaxation": Relaxation}
+OBJECTIVES = {
+    "quantization": VectorQuantization,
+    "relaxation": Relaxation,
+    "distillation": Distillation,
+}
 # Of a model, unless `task.objective.name` says otherwise.
-USUAL = {VQVAE: "quantization", DVAE: "relaxation", DiscreteVAE: "relaxation"}
+USUAL = {
+    VQVAE: "quantization",
+    DVAE: "relaxation",
+    DiscreteVAE: "relaxation",
+    VQKD: "distillation",
+}

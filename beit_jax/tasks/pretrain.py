@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from beit_jax import lookup
+from beit_jax.heads.network import Network
 from beit_jax.masks import counted
 from beit_jax.targets import TARGETS
 from beit_jax.tasks import encoders, on_device
@@ -45,6 +46,9 @@ class Pretrain(encoders.EncoderTask):
     code averages each GPU's patches first and then the GPUs, which differs where GPUs
     mask unequal counts.) The prediction layer runs on predicted patches only.
 
+    With a head that decodes, as MAE's, the encoder sees no hidden patch, not even as a
+    mask token; of an image that hides fewer than it might, it sees not all others.
+
     A head may give several predictions, whose losses add up, as BEiT v2's do
     (arXiv:2208.06366, eq. 5): a NamedTuple, or a tuple. Each loss is told, as loss_NAME
     or loss_0 and so on; all other metrics and pictures are of the first.
@@ -57,7 +61,6 @@ class Pretrain(encoders.EncoderTask):
     """
 
     usual = {"head": "tokens"}
-    headline = ("loss", "accuracy", "unigram_accuracy")
     columns = {
         "prediction": ("image, masked", "the target's view", "predicted where masked")
     }
@@ -75,9 +78,10 @@ class Pretrain(encoders.EncoderTask):
             TARGETS, target, "beit_jax.targets", grid=grid, patch_size=patch
         )
         self.frozen = {"target": self.target.frozen} if self.target.frozen else {}
-        self.outputs = ("reconstruction",)
+        self.outputs, self.headline = ("reconstruction",), ("loss",)
         if self.target.tokens:
             self.outputs = ("tokens", "reconstruction")
+            self.headline = ("loss", "accuracy", "unigram_accuracy")
         self.network = encoders.with_head(
             encoder,
             {"name": self.usual["head"], **dict(head)},
@@ -85,6 +89,10 @@ class Pretrain(encoders.EncoderTask):
         )
         self._predict_all = predict == "all"
         self.slots = self._count_slots(config.data.mask, predict)
+        self._visible = 0  # patches that the encoder sees, where it is not all
+        if getattr(self.network.output, "decodes", False):
+            self._visible = self._count_visible(config.data.mask)
+            self.network = Network(encoder.clone(mask_token=False), self.network.output)
         self.train_spec = {
             "image": jax.ShapeDtypeStruct((*size, 3), jnp.uint8),
             "token_image": jax.ShapeDtypeStruct(
@@ -113,6 +121,18 @@ class Pretrain(encoders.EncoderTask):
                 "the number of patches of an image; or give their share as ratio"
             )
         return slots
+
+    def _count_visible(self, mask: Mapping[str, Any]) -> int:
+        """Patches that are left of an image whose mask hides most of them."""
+        patches = math.prod(self.encoder.grid)
+        hidden = counted(mask, patches).get("max_patches")
+        hidden = 0 if mask.get("name") == "none" else hidden
+        if not isinstance(hidden, int) or not 0 <= hidden < patches:
+            raise ValueError(
+                f"config.data.mask.max_patches={hidden} leaves none of the {patches} "
+                "patches to encode; MAE hides three in four"
+            )
+        return patches - hidden
 
     def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
         sums, model_state = self._sums(params, batch, ctx, train=True)
@@ -163,9 +183,16 @@ class Pretrain(encoders.EncoderTask):
     ) -> tuple[tuple[Array, ...], Tree]:
         """Predictions (B, K, outputs) for the patches at `index` (B, K)."""
         image = self._space.to_float(on_device.pixels(batch, "image"))
-        mask = _flat(batch["mask"])
-        made, state = self._apply(params, ctx, image, mask, index, train=train)
+        shown = self._shown(_flat(batch["mask"]))
+        made, state = self._apply(params, ctx, image, index=index, train=train, **shown)
         return (made if isinstance(made, tuple) else (made,)), state
+
+    def _shown(self, mask: Array) -> dict[str, Array]:
+        """What the encoder is told of the patches that (B, N) hides."""
+        if not self._visible:
+            return {"mask": mask}
+        order = jnp.argsort(mask, axis=1, stable=True).astype(jnp.int32)
+        return {"visible": order[:, : self._visible]}
 
     def train_scorer(self) -> Means:
         return Means(self._blind_guess)

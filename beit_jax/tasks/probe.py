@@ -102,6 +102,8 @@ class Probe(base.Defaults):
             mask_token=source == "pretrain",
             final_norm=False,
         )
+        if network.path:  # a probe hides nothing, and MAE's encoder has no such token
+            self.encoder = self.encoder.clone(mask_token=False)
         self.train_spec = {
             "image": jax.ShapeDtypeStruct((*size, 3), jnp.uint8),
             "label": jax.ShapeDtypeStruct((), jnp.int32),

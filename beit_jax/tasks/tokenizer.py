@@ -9,9 +9,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from beit_jax import lookup
-from beit_jax.models import patches
+from beit_jax.models import backbones, patches
+from beit_jax.models.adapt import resize_positions
 from beit_jax.models.tokenizers import TOKENIZERS
-from beit_jax.tasks import base, encoders, on_device
+from beit_jax.tasks import base, on_device
 from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
 from beit_jax.tasks.objectives import OBJECTIVES, USUAL, Outcome
 from beit_jax.tasks.scorers import Means, Numbers
@@ -35,11 +36,15 @@ class Tokenizer(base.Defaults):
 
     def __init__(self, config: ConfigDict, objective: Mapping[str, Any] = ()):
         settings = dict(config.model)
-        self._space = encoders.pixel_space(settings)
+        self._space = backbones.pixel_space(settings)
         size = patches.image_size(settings)
         settings.pop("image_size")
         self.model = self.network = lookup.build(
-            TOKENIZERS, settings, "config.model", dtype=jnp.dtype(config.dtype)
+            TOKENIZERS,
+            settings,
+            "config.model",
+            dtype=jnp.dtype(config.dtype),
+            image_size=size,
         )
         if isinstance(objective, str):
             raise ValueError(
@@ -51,6 +56,7 @@ class Tokenizer(base.Defaults):
             "config.task.objective",
             model=self.model,
             space=self._space,
+            grid=self._grid(size),
         )
         self.frozen = self._objective.frozen
         paints = self._objective.paints
@@ -67,6 +73,15 @@ class Tokenizer(base.Defaults):
         variables = dict(self.model.init(rngs, self._space.to_float(batch["image"])))
         params = variables.pop("params")
         return {"params": params, "model_state": variables}
+
+    def adapt(self, params: Tree, model: Mapping[str, Any]) -> Tree:
+        """Positions, where it has some, as our image has them."""
+        ours = self.train_spec["image"].shape[:2]
+        sizes = self._grid(patches.image_size(model)), self._grid(ours)
+        return resize_positions(params, *sizes)
+
+    def _grid(self, size: tuple[int, int]) -> patches.Grid:
+        return size[0] // self.model.patch_size, size[1] // self.model.patch_size
 
     def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
         image = self._space.to_float(on_device.pixels(batch, "image"))

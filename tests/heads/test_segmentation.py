@@ -16,7 +16,8 @@ from beit_jax.heads.convolutions import Classify, average_pool, max_pool
 from beit_jax.heads.segmentation import four
 from beit_jax.heads.setr import MLA, PUP, Naive
 from beit_jax.heads.upernet import Neck
-from beit_jax.models.vit import VARIANTS, Encoder
+from beit_jax.models.presets import VARIANTS
+from beit_jax.models.vit import Encoder
 from tests.agreement import assert_agrees
 from tests.heads import recorded
 from tests.models import official

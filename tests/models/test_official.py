@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from beit_jax.checkpoints.names import flatten
+from beit_jax.heads import network
 from beit_jax.heads.linear import LinearHead
 from beit_jax.heads.tokens import TokenHead
+from beit_jax.tasks.encoders import with_head
 from tests.agreement import assert_agrees
 from tests.models import official
 from tests.models.small import hidden
@@ -36,6 +38,23 @@ def random_mim(arrays, meta, **settings):
         images, mask = official.images(arrays), arrays["in/bool_masked_pos"]
         features = model.apply({"params": params["encoder"]}, images, mask, train=True)
         return head.apply({"params": params}, features), hidden(features)
+
+    return params, apply
+
+
+def random_aggregation(arrays, meta):
+    """As `random_mim`, with both predictions of BEiT v2."""
+    head = {"name": "aggregation", "early": meta["early_layers"]}
+    head |= {"layers": meta["head_layers"], "shared": meta["shared_lm_head"]}
+    settings = {"mask_token": True, "rel_pos_bias": "shared", "taps": ()}
+    model = with_head(
+        official.encoder(meta, **settings), head, outputs=meta["vocab_size"]
+    )
+    params = official.tree(official.group(arrays, "param"), meta["num_heads"])
+
+    def apply(params):
+        image, mask = official.images(arrays), arrays["in/bool_masked_pos"]
+        return network.apply(model, {"params": params}, image, mask)[0]
 
     return params, apply
 
@@ -83,7 +102,8 @@ def by_block(tree):
     """Name -> array, each block's by themselves."""
     flat = {}
     for name, leaf in flatten(tree).items():
-        layers = enumerate(leaf) if "/blocks/" in name else [("", leaf)]
+        stacked = "/blocks/" in name or name.startswith("cls_pt_layers/")
+        layers = enumerate(leaf) if stacked else [("", leaf)]
         flat |= {f"{name} {i}".rstrip(): layer for i, layer in layers}
     return flat
 
@@ -99,6 +119,28 @@ def assert_gradients_agree(peer, grads, wanted):
     worst = max(differences, key=differences.get)
     what = f"worst gradient of {len(differences)}"
     assert_agrees(peer, what, differences[worst], 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("oracle", ["beit2_pretrain", "beit2_pretrain_unshared"])
+def test_both_predictions_of_beit_v2_match_official(oracle):
+    arrays, meta = official.load(oracle)
+    params, apply = random_aggregation(arrays, meta)
+
+    @jax.jit
+    def loss(params):
+        made = apply(params)
+        each = [masked_cross_entropy(logits, arrays) for logits in made]
+        return sum(each), (made, each)
+
+    (nats, (made, each)), grads = jax.value_and_grad(loss, has_aux=True)(params)
+    peer = f"oracle {oracle}"
+    for name, logits in zip(("main", "cls_pt"), made, strict=True):
+        assert_agrees(peer, "logits", logits, arrays[f"out/logits_all_{name}"], 1e-5)
+    for number, loss in enumerate(each, 1):
+        assert_agrees(peer, "losses", loss, arrays[f"out/loss_{number}"], atol=2e-6)
+    assert_agrees(peer, "their sum", nats, arrays["out/loss"], atol=3e-6)
+    wanted = official.tree(official.group(arrays, "grad"), meta["num_heads"])
+    assert_gradients_agree(peer, grads, wanted)
 
 
 @pytest.mark.parametrize("oracle", MIM)

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beit_jax.models.vit import VARIANTS
+from beit_jax.models.presets import VARIANTS
 
 
 class Case(NamedTuple):

@@ -16,6 +16,7 @@ from beit_jax import predict, tasks
 from beit_jax.checkpoints import read, steps, write
 from beit_jax.models.vit import Features
 from beit_jax.run import card
+from beit_jax.run.opened import Opened
 from beit_jax.tasks.base import Context
 from tests.tasks import runs
 
@@ -192,6 +193,15 @@ def test_a_tokenizer_encodes_and_decodes(tokenizer):
     batch = {"image": seen, "weight": np.ones(1, np.float32)}
     want = task.predict("tokens", params, batch, ctx)["tokens"]
     np.testing.assert_array_equal(ids, want)
+
+
+def test_a_network_computes_without_the_teacher_that_it_learnt_from(tmp_path):
+    path = save(tmp_path, runs.config("pretrain", "features"))
+    saved = read.restore(path)
+    saved.config["task"]["target"]["teacher"]["checkpoint"] = "gone"
+    module, variables = Opened(saved).network()
+    image = np.zeros((1, 32, 32, 3), np.float32)
+    assert jax.eval_shape(module.apply, variables, image).shape == (1, 16, 16)
 
 
 def test_another_image_size_resizes_positions(classifier):

@@ -7,7 +7,8 @@ import pytest
 
 from beit_jax.heads.tokens import TokenHead
 from beit_jax.models.features import Features, Stage
-from beit_jax.models.vit import VARIANTS, Encoder
+from beit_jax.models.presets import VARIANTS
+from beit_jax.models.vit import Encoder
 from beit_jax.run.summary import count_flops, flops_by_precision, parameter_table
 
 

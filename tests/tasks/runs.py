@@ -20,6 +20,8 @@ from tests.optim import by_name
 
 # The smallest settings of every target; a new one needs a line here.
 TARGETS = {
+    "features": {"teacher": tiny.TEACHER},
+    "hog": {},
     "pixels": {},
     "tokens": {"checkpoint": "untrained", "untrained": tiny.VQVAE},
 }

@@ -155,3 +155,30 @@ def test_an_end_without_a_start_is_refused():
     task, params, ctx, _ = runs.start(config)
     with pytest.raises(ValueError, match="ema_decay_end=0.9 is where .* set both"):
         runs.updating(task, config, params, ctx)
+
+
+AGGREGATION = {"name": "aggregation", "early": 1, "layers": 1}
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_only_the_second_prediction_needs_the_heads_blocks(shared):
+    made = runs.config("pretrain", task__head=AGGREGATION | {"shared": shared})
+    task, params, ctx, batch = runs.start(made)
+    gradient = jax.jit(jax.grad(task.train_loss, has_aux=True))
+    _, aux = gradient(params, batch, ctx)
+    other = params | {
+        "cls_pt_layers": jax.tree.map(jnp.zeros_like, params["cls_pt_layers"])
+    }
+    _, changed = gradient(other, batch, ctx)
+    assert aux.metrics["loss_last"] == changed.metrics["loss_last"]
+    assert aux.metrics["loss_early"] != changed.metrics["loss_early"]
+    own = {"cls_pt_norm", "cls_pt_lm_head"}
+    assert (params.keys() & own == own) is not shared
+    layers = task.layers(params)["cls_pt_layers"]  # above the encoder's two
+    assert layers["attn"]["qkv"].ravel().tolist() == [3]
+
+
+def test_a_tap_beyond_the_encoder_is_refused():
+    made = runs.config("pretrain", task__head={"name": "aggregation", "early": 3})
+    with pytest.raises(ValueError, match="head.early=3, but the encoder has 2 blocks"):
+        tasks.build(made)

@@ -239,3 +239,54 @@ def test_pretraining_learns_a_few_images_by_heart(tmp_path):
     config.optim.weight_decay = 0.0
     train(config, tmp_path, quiet=True)
     assert tiny.lines(tmp_path)[-1]["train/loss"] < 0.1 * np.log(tiny.VQVAE["vocab"])
+
+
+MAE = {
+    "task__head": {"name": "decoder", "dim": 16, "depth": 1, "heads": 2},
+    "data__mask": {"name": "random", "max_patches": 12},
+    "model__rel_pos_bias": "none",
+    "model__abs_pos_embed": "sincos",
+    "model__init_as": "mae",
+}
+
+
+@functools.cache
+def decoding():
+    """(task, parameters, context, a batch), of a network with MAE's decoder."""
+    return runs.start(runs.config("pretrain", "pixels", **MAE), 6)
+
+
+def test_a_decoders_encoder_sees_what_is_not_hidden():
+    task, params, ctx, batch = decoding()
+    loss = jax.jit(lambda batch: task.train_loss(params, batch, ctx)[0])
+    hidden = pixels_of(batch["mask"])
+    other = batch | {"image": np.where(hidden, 255 - batch["image"], batch["image"])}
+    assert loss(other) == loss(batch)
+    seen = batch | {"image": np.where(hidden, batch["image"], 255 - batch["image"])}
+    assert loss(seen) != loss(batch)
+    assert "mask_token" not in params["encoder"] and "mask_token" in params
+
+
+def test_an_encoder_that_sees_a_quarter_computes_less():
+    def flops(task, params, ctx, batch):
+        forward = jax.jit(lambda params: task.train_loss(params, batch, ctx)[0])
+        return forward.lower(params).cost_analysis()["flops"]
+
+    few = flops(*decoding())
+    plain = {key: MAE[key] for key in MAE if key not in ("task__head",)}
+    every = flops(*runs.start(runs.config("pretrain", "pixels", **plain), 6))
+    assert few < 0.7 * every
+
+
+def test_a_mask_that_leaves_nothing_to_encode_is_refused():
+    config = runs.config("pretrain", "pixels", **MAE)
+    config.data.mask.max_patches = 16
+    with pytest.raises(ValueError, match="leaves none of the 16 patches to encode"):
+        tasks.build(config)
+
+
+def test_layers_of_a_decoder_are_above_those_of_the_encoder():
+    task, params, *_ = decoding()
+    layers = task.layers(params)
+    assert layers["decoder_blocks"]["attn"]["qkv"].ravel().tolist() == [3]
+    assert layers["mask_token"] == layers["decoder_pred"]["kernel"] == 3

@@ -2,14 +2,19 @@
 
 import jax
 import numpy as np
+import optax
 import pytest
 
+from beit_jax import config as config_lib
 from beit_jax import tasks
 from beit_jax.checkpoints import steps
 from beit_jax.checkpoints.names import flatten
+from beit_jax.config import Plan
 from beit_jax.models.pixels import PIXEL_SPACES
+from beit_jax.optim import optimizers
 from beit_jax.tasks import encoders, probe
 from tests.agreement import assert_agrees
+from tests.models import official
 from tests.tasks import runs
 
 
@@ -191,3 +196,45 @@ def test_probes_that_there_are_not_are_refused(settings):
     changes = {f"task__{name}": value for name, value in settings.items()}
     with pytest.raises(ValueError, match="features=.* norm=.* classes=.* at least 2"):
         tasks.build(runs.config("probe", **changes))
+
+
+def test_a_probe_with_lars_moves_as_maes_does():
+    """Batch norm without parameters, one linear layer, four steps of LARS."""
+    arrays, meta = official.load("probe_lars")
+    classifier = {"kernel": arrays["param/1.weight"].T, "bias": arrays["param/1.bias"]}
+    params = {"blocks": {name: x[None] for name, x in classifier.items()}}
+    settings = {"name": "lars", "weight_decay": meta["weight_decay"], "lr": 1.0}
+    settings |= {"schedule": {"name": "constant"}, "clip_norm": 0.0}
+    settings = config_lib.new(optim=settings).optim
+    layers = jax.tree.map(lambda x: np.ones((1,) * x.ndim, int), params)
+    plan = Plan(total=4, warmup=0, log=0, save=0)
+    tx = optimizers.make(settings, plan, params, layers).tx
+    momentum = tx.init(params)
+    running = {k: arrays[f"param/0.running_{k}"][None] for k in ("mean", "var")}
+    peer = "oracle probe_lars"
+
+    def loss(params, features, label):
+        logits = features @ params["blocks"]["kernel"][0] + params["blocks"]["bias"][0]
+        nats = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+        return nats.mean(), logits
+
+    for i in range(4):
+        features, label = (arrays[f"in/step{i}_{k}"] for k in ("features", "labels"))
+        count = np.ones(len(label), np.float32)
+        now = probe.statistics(features[None], count)
+        running = probe.follow(running, now, count.sum())
+        seen = probe.normalise(features[None], now)[0]
+        (nats, logits), grads = jax.value_and_grad(loss, has_aux=True)(
+            params, seen, label
+        )
+        updates, momentum = tx.update(grads, momentum, params)
+        rate = arrays[f"out/step{i}_lr"]
+        params = jax.tree.map(lambda p, u: p + rate * u, params, updates)  # noqa: B023
+        got = {
+            "logits": logits,
+            "loss": nats,
+            "weight": params["blocks"]["kernel"][0].T,
+        }
+        got |= {f"running_{k}": x[0] for k, x in running.items()}
+        for name, value in got.items():
+            assert_agrees(peer, name, value, arrays[f"out/step{i}_{name}"], atol=1e-6)

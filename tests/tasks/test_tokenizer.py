@@ -16,9 +16,13 @@ SIZE = {"image_size": 32, "patch_size": 8}
 MODELS = {
     "discrete_vae": SIZE | tiny.DISCRETE_VAE,
     "dvae": SIZE | tiny.DVAE | {"pixels": "dalle", "patch_size": 4},
+    "vqkd": SIZE | tiny.VQKD,
     "vqvae": SIZE | tiny.VQVAE,
 }
 OBJECTIVES = {"discrete_vae": {"likelihood": "mse"}, "dvae": {}, "vqvae": {}}
+OBJECTIVES |= {"vqkd": {"teacher": tiny.TEACHER}}
+
+NARROW = tiny.TEACHER | {"untrained": tiny.TEACHER["untrained"] | {"dim": 8}}
 
 
 def build(**changes):
@@ -124,7 +128,7 @@ def test_a_size_that_is_none_is_refused(size):
 
 
 def test_an_unknown_model_is_refused():
-    words = "no 'vq' in config.model; it has discrete_vae, dvae, vqvae"
+    words = "no 'vq' in config.model; it has discrete_vae, dvae, vqkd, vqvae"
     with pytest.raises(ValueError, match=words):
         build(model__name="vq")
 
@@ -230,11 +234,50 @@ def test_the_loss_is_of_draws_at_the_objectives_temperature(hard):
         ("dvae", {"kl_wait": 1.0}, "no setting 'kl_wait'; did you mean 'kl_weight'"),
         ("discrete_vae", {"likelihood": "laplace"}, "needs model 'dvae'"),
         ("vqvae", {"likelihood": "mse"}, "takes no setting 'likelihood'"),
+        ("vqkd", {"teacher": NARROW}, "teacher_dim=16, but the teacher's .* have 8"),
+        ("vqkd", {"teacher": {"name": "clap"}}, "no 'clap' in .*teacher; it has enco"),
     ],
 )
 def test_objectives_that_do_not_fit_are_refused(model, objective, message):
     with pytest.raises(ValueError, match=message):
         tasks.build(config(model, **objective))
+
+
+def test_without_a_teacher_tokens_can_be_told_and_nothing_be_trained():
+    made = config("vqkd", teacher={})
+    made.model.pixel_blocks = 0
+    task, params, ctx, batch = runs.start(made)
+    assert not task.frozen
+    assert task.predict("tokens", params, batch, ctx)["tokens"].shape == (4, 4, 4)
+    with pytest.raises(ValueError, match="needs config.task.objective.teacher"):
+        task.train_loss(params, batch, ctx)
+
+
+def test_a_decoder_of_pixels_can_learn_from_codes_that_rest():
+    made = config("vqkd", teacher={})
+    made.optim.update({"train": "decoder,to_pixels", "lr": 3e-3, "warmup_steps": 1})
+    made.model.decay = 1.0
+    task, params, ctx, batch = runs.start(made)
+    ctx = ctx._replace(model_state=_started(ctx.model_state))
+    now, update = runs.updating(task, made, params, ctx)
+    codebooks = []
+    for _ in range(4):
+        now, _ = update(now, ctx.frozen, batch)
+        codes = now.model_state["codebook"]["quantizer"]["embedding"]
+        codebooks.append(np.array(codes))
+    rest = params.keys() - {"decoder", "to_pixels"}
+    for name in rest:
+        jax.tree.map(np.testing.assert_array_equal, now.params[name], params[name])
+    np.testing.assert_allclose(codebooks[-1], codebooks[0], atol=2e-7)  # unit ones
+
+
+def test_an_image_of_another_size_gets_its_positions():
+    _, params, _, _ = runs.start(config("vqkd"))
+    made = config("vqkd")
+    made.model.image_size = 48
+    larger = tasks.build(made).adapt(params, config("vqkd").model)
+    for vit in ("encoder", "student", "decoder"):
+        assert larger[vit]["pos_embed"].shape == (1, 1 + 6 * 6, 16)
 
 
 def test_the_laplace_likelihood_needs_dalles_pixels():

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from beit_jax.checkpoints.foreign import (
     beit_names,
+    beit_task,
     processors,
     relatives,
     segment_config,
@@ -28,21 +29,24 @@ from beit_jax.checkpoints.foreign.beit_write import foreign as foreign
 from beit_jax.checkpoints.foreign.files import Found
 from beit_jax.checkpoints.foreign.rules import Array, Hints, Undecided, Understood, pair
 from beit_jax.models import positions
-from beit_jax.models.vit import released_layer_scale
+from beit_jax.models.presets import released_layer_scale
 
+# transformers' model_type: of BEiT, and of plain ViTs.
+KINDS = (("beit",), ("vit", "vit_mae"))
+ABOVE = ("decode_head.", "decoder.")  # how names of blocks begin that are no encoder's
 HF_EPS = 1e-12  # of transformers, where config.json says nothing; the official is 1e-6
 
 
 def recognise(state: Mapping[str, Array]) -> str:
     """ "official" for the names that timm has too, "hf", or "" for no BEiT."""
     names = beit_names.of_state(state)
-    if names is None or relatives.looks_like(state):
+    if names is None or names.plain or relatives.looks_like(state):
         return ""
     return "hf" if names.hf else "official"
 
 
 def understand(found: Found, dialect: str, hints: Hints) -> Understood:
-    """See checkpoints/foreign/families.py.
+    """See checkpoints/foreign/families.py. Plain ViTs are understood here, too.
 
     Raises:
       ValueError: the network cannot be told from the arrays' shapes and the texts, or
@@ -51,14 +55,15 @@ def understand(found: Found, dialect: str, hints: Hints) -> Understood:
     names, notes = beit_names.of_state(found.state), []
     there = beit_names.present(names, found.state)
     _check_groups(found, there)
-    if any(name.startswith(SECOND) for name in found.state):
+    second = any(name.startswith(SECOND) for name in found.state)
+    if second and not any(part.group.startswith(SECOND) for part in there.values()):
         notes.append(f"BEiT v2's second prediction, {SECOND}*, is left behind")
     shapes = _shapes(found, names, there)
     timm = timm_config.of_texts(found.texts) if dialect == "official" else {}
     texts = found.texts if dialect == "hf" or timm else {}
     config = texts.get("config.json", {}) if dialect == "hf" else {}
     try:
-        told = _told(shapes, config, timm)
+        told = _told(shapes, config, timm, KINDS[names.plain])
         heads = _heads(shapes, told.heads, hints.heads, notes)
         model = _model(found, shapes, heads, hints.image_size, told, notes)
         size = pair(model["image_size"])
@@ -71,7 +76,7 @@ def understand(found: Found, dialect: str, hints: Hints) -> Understood:
         "augment": {"interpolation": seen.interpolation},
         "eval_frame": seen.frame,
     }
-    task = _task(shapes, notes)
+    task = beit_task.task(shapes, notes, found.state, model["depth"])
     ignorable = IGNORABLE
     if head := segment_names.head_of(found.state):
         task = segment_config.task(head, shapes, config, model["depth"], notes)
@@ -81,7 +86,9 @@ def understand(found: Found, dialect: str, hints: Hints) -> Understood:
     if sections["task"]["name"] == "pretrain":
         hidden = max(1, int(0.4 * math.prod(grid)))
         sections["data"]["mask"] = {"name": "blockwise", "max_patches": hidden}
-    parts = [part for part in beit_names.parts(heads) if part.ours in there]
+    width = shapes.get("params/mask_token", (0,))[-1]  # of MAE's decoder
+    decoder = config.get("decoder_num_attention_heads") or max(1, width // 32)
+    parts = [part for part in names.parts(heads, decoder) if part.ours in there]
     parts += [part for part in there.values() if part.group == SEGMENT]
     classes = sections["task"].get("classes", 0)
     class_names, more = timm_config.class_names(timm, classes)
@@ -115,14 +122,15 @@ def _told(
     shapes: Mapping[str, tuple[int, ...]],
     config: Mapping[str, Any],
     timm: Mapping[str, Any],
+    kinds: tuple[str, ...],
 ) -> Told:
     """Of transformers' `config` or timm's, and of tables, which have a bias a head.
 
     Raises:
       ValueError: it is the config of another network.
     """
-    for key, ours in (("model_type", "beit"), ("hidden_act", "gelu")):
-        if config.get(key, ours) != ours:
+    for key, known in (("model_type", kinds), ("hidden_act", ("gelu",))):
+        if config.get(key, known[0]) not in known:
             raise ValueError(f"config.json has {key}={config[key]!r}, no BEiT")
     for key in ("num_attention_heads", "image_size", "layer_norm_eps"):
         _check_number(key, config.get(key))
@@ -184,7 +192,7 @@ def _model(
     if dim % heads:
         raise ValueError(f"{dim} features do not make {heads} heads")
     patch = shapes[f"{ENCODER}/patch_embed/proj/kernel"][-1]
-    inside = (name for name in found.state if not name.startswith("decode_head."))
+    inside = (name for name in found.state if not name.startswith(ABOVE))
     blocks = (re.search(r"\b(?:blocks|layers?)\.(\d+)\.", name) for name in inside)
     depth = 1 + max(int(match[1]) for match in blocks if match)
     tables = {SHARED_TABLE: "shared", OWN_TABLE: "per_block"}
@@ -258,19 +266,6 @@ def _image_size(
             "HEIGHT,WIDTH"
         )
     return asked
-
-
-def _task(shapes: Mapping[str, tuple[int, ...]], notes: list[str]) -> dict[str, Any]:
-    if "params/head/kernel" in shapes:
-        pool = "mean" if "params/fc_norm/scale" in shapes else "cls"
-        classes = shapes["params/head/kernel"][0]
-        return {"name": "classify", "classes": classes, "pool": pool}
-    target = {"name": "tokens", "checkpoint": "untrained"}
-    if "params/lm_head/kernel" in shapes:
-        vocab = shapes["params/lm_head/kernel"][0]
-        target["untrained"] = {"vocab": vocab}
-        notes.append(f"it predicts {vocab} tokens, of a tokenizer that it lacks")
-    return {"name": "pretrain", "target": target}
 
 
 def _class_names(config: Mapping[str, Any], classes: int) -> list[str]:

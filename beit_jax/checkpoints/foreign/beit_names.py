@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beit_jax.checkpoints.foreign import rules, segment_names
-from beit_jax.checkpoints.foreign.rules import CONV, LINEAR, SAME, Op, Row
+from beit_jax.checkpoints.foreign import rules, segment_names, vit_names
+from beit_jax.checkpoints.foreign.rules import CONV, Op, Row
+from beit_jax.checkpoints.foreign.vit_names import Part, linear, norm
 
 TABLE = "relative_position_bias_table"
 INDEX = "relative_position_index"
@@ -39,19 +40,30 @@ VERSION_5 = (
 )
 
 
-class Part(NamedTuple):
-    """A parameter and its names; those of one `group` come together or not at all."""
-
-    group: str  # "": every BEiT has it
-    ours: str
-    official: str
-    hf: str | tuple[str, ...]
-    op: Op = SAME
-    hf_op: Op | None = None  # where it is another
-
-
 def parts(heads: int) -> list[Part]:
     """All parameters of a BEiT with so many attention heads."""
+    first = _first(heads)
+    again = [_second(part) for part in first if "/blocks/" in part.ours]
+    return [
+        *first,
+        *again,
+        *norm(f"{SECOND}norm", f"params/{SECOND}norm", f"{SECOND}norm", ""),
+        *linear(f"{SECOND}norm", f"params/{SECOND}lm_head", f"{SECOND}lm_head", ""),
+    ]
+
+
+def _second(part: Part) -> Part:
+    """What a parameter of a block is in the blocks of BEiT v2's second prediction."""
+    return part._replace(
+        group=SECOND + part.group,
+        ours=part.ours.replace(f"{ENCODER}/blocks", f"params/{SECOND}layers"),
+        official=part.official.replace("blocks", f"{SECOND}layers"),
+        hf="",
+        hf_op=None,
+    )
+
+
+def _first(heads: int) -> list[Part]:
     encoder, blocks = ENCODER, f"{ENCODER}/blocks"
     theirs, layer = "beit.embeddings", "beit.encoder.layer.{i}"
     attention = f"{layer}.attention.attention"
@@ -69,7 +81,7 @@ def parts(heads: int) -> list[Part]:
             "pos_embed",
             f"{theirs}.position_embeddings",
         ),
-        *_linear(
+        *linear(
             "",
             f"{encoder}/patch_embed/proj",
             "patch_embed.proj",
@@ -90,8 +102,8 @@ def parts(heads: int) -> list[Part]:
         ),
         Part("scale", f"{blocks}/gamma_1", "blocks.{i}.gamma_1", f"{layer}.lambda_1"),
         Part("scale", f"{blocks}/gamma_2", "blocks.{i}.gamma_2", f"{layer}.lambda_2"),
-        *_norm("", f"{blocks}/norm1", "blocks.{i}.norm1", f"{layer}.layernorm_before"),
-        *_norm("", f"{blocks}/norm2", "blocks.{i}.norm2", f"{layer}.layernorm_after"),
+        *norm("", f"{blocks}/norm1", "blocks.{i}.norm1", f"{layer}.layernorm_before"),
+        *norm("", f"{blocks}/norm2", "blocks.{i}.norm2", f"{layer}.layernorm_after"),
         Part(
             "",
             f"{blocks}/attn/qkv",
@@ -114,38 +126,22 @@ def parts(heads: int) -> list[Part]:
             f"{attention}.value.bias",
             split,
         ),
-        *_linear(
+        *linear(
             "",
             f"{blocks}/attn/proj",
             "blocks.{i}.attn.proj",
             f"{layer}.attention.output.dense",
             _from_heads(heads),
         ),
-        *_linear(
+        *linear(
             "", f"{blocks}/mlp/fc1", "blocks.{i}.mlp.fc1", f"{layer}.intermediate.dense"
         ),
-        *_linear(
-            "", f"{blocks}/mlp/fc2", "blocks.{i}.mlp.fc2", f"{layer}.output.dense"
-        ),
-        *_norm("norm", f"{encoder}/norm", "norm", "beit.layernorm"),
-        *_norm("fc_norm", "params/fc_norm", "fc_norm", "beit.pooler.layernorm"),
-        *_linear("lm_head", "params/lm_head", "lm_head", "lm_head"),
-        *_linear("head", "params/head", "head", "classifier"),
+        *linear("", f"{blocks}/mlp/fc2", "blocks.{i}.mlp.fc2", f"{layer}.output.dense"),
+        *norm("norm", f"{encoder}/norm", "norm", "beit.layernorm"),
+        *norm("fc_norm", "params/fc_norm", "fc_norm", "beit.pooler.layernorm"),
+        *linear("lm_head", "params/lm_head", "lm_head", "lm_head"),
+        *linear("head", "params/head", "head", "classifier"),
     ]
-
-
-def _linear(group: str, ours: str, official: str, hf: str, op: Op = LINEAR):
-    return (
-        Part(group, f"{ours}/kernel", f"{official}.weight", f"{hf}.weight", op),
-        Part(group, f"{ours}/bias", f"{official}.bias", f"{hf}.bias"),
-    )
-
-
-def _norm(group: str, ours: str, official: str, hf: str):
-    return (
-        Part(group, f"{ours}/scale", f"{official}.weight", f"{hf}.weight"),
-        Part(group, f"{ours}/bias", f"{official}.bias", f"{hf}.bias"),
-    )
 
 
 def _joint_qkv(heads: int) -> Op:
@@ -181,6 +177,13 @@ class Names(NamedTuple):
     prefix: bool = True  # "beit."; BeitModel alone has none
     pretrains: bool = False  # BeitForMaskedImageModeling has a norm of its own
     segments: bool = False  # mmseg's networks have the encoder as a part
+    plain: bool = False  # of a plain ViT, see vit_names.py
+    nested: bool = False  # of its decoder, as version 5 of transformers writes MAE's
+
+    def parts(self, heads: int, decoder_heads: int = 1) -> list[Part]:
+        if self.plain:
+            return vit_names.parts(_first(heads), _first(decoder_heads))
+        return parts(heads)
 
     def of(self, part: Part) -> str | tuple[str, ...]:
         if not self.hf:
@@ -195,7 +198,9 @@ class Names(NamedTuple):
             name = re.sub(r"^beit\.layernorm\.", "layernorm.", name)
         for old, new in VERSION_5 if self.version_5 else ():
             name = name.replace(old, new)
-        return name if self.prefix else name.removeprefix("beit.")
+        if self.nested:
+            name = name.replace(*vit_names.NESTED)
+        return name if self.prefix else re.sub(r"^(beit|vit)\.", "", name)
 
     @property
     def style(self) -> str:
@@ -211,25 +216,33 @@ def in_layer_0(theirs: str | tuple[str, ...]) -> str:
 
 
 def of_state(state: Collection[str]) -> Names | None:
-    """How a state dict writes its names; None if it is no BEiT's."""
+    """How a state dict writes its names; None if it is no BEiT's nor a plain ViT's."""
     for prefix in ("", segment_names.BACKBONE):
         if {f"{prefix}cls_token", f"{prefix}blocks.0.attn.qkv.weight"} <= {*state}:
-            return Names(hf=False, segments=bool(prefix))
+            plain = "blocks.0.attn.qkv.bias" in state
+            return Names(hf=False, segments=bool(prefix), plain=plain)
     patches = "embeddings.patch_embeddings.projection.weight"
-    for prefix in ("beit.", ""):
+    for prefix in ("beit.", "vit.", ""):
         if prefix + patches in state:
             version_5 = any(name.startswith(f"{prefix}layers.0.") for name in state)
-            return Names(True, version_5, bool(prefix), "lm_head.weight" in state)
+            plain = prefix == "vit." or (not prefix and vit_names.has_key_bias(state))
+            nested = any(name.startswith(vit_names.NESTED[1]) for name in state)
+            pretrains = "lm_head.weight" in state
+            kind = {"plain": plain, "nested": nested}
+            return Names(True, version_5, bool(prefix), pretrains, **kind)
     return None
 
 
 def present(names: Names, state: Collection[str]) -> dict[str, Part]:
     """Our path -> the part, of all that a state dict should have.
 
-    A part of a group is wanted when any other of the group is there.
+    A part of a group is wanted when any other of the group is there. The second
+    prediction is, in a file of pre-training alone.
     """
-    every = parts(1)
+    every = names.parts(1)
     there = {part.group for part in every if in_layer_0(names.of(part)) in state}
+    if "lm_head" not in there:
+        there = {group for group in there if not group.startswith(SECOND)}
     segments = segment_parts(segment_names.of_state(state, names.style))
     if segments:  # its encoder ends with the taps
         there -= {"norm"}

@@ -26,7 +26,7 @@ from beit_jax.checkpoints.foreign.rules import Array, Foreign, pair
 from beit_jax.checkpoints.names import flatten
 from beit_jax.checkpoints.steps import Restored
 from beit_jax.models import positions
-from beit_jax.models.vit import released_layer_scale
+from beit_jax.models.presets import released_layer_scale
 
 DIALECTS = ("official", "timm", "hf")
 
@@ -53,7 +53,7 @@ def foreign(saved: Restored, dialect: str, target: pathlib.Path) -> Foreign:
     extra, ignorable, notes = {}, (), ()
     texts = {}
     if dialect == "timm":
-        parts = [p for p in parts if p.group not in ("mask", "lm_head")]
+        parts = [p for p in parts if p.hf and p.group not in ("mask", "lm_head")]
         if target.suffix:
             notes = timm_config.of_file(saved, flat, target)
         else:
@@ -65,7 +65,7 @@ def foreign(saved: Restored, dialect: str, target: pathlib.Path) -> Foreign:
             copies = [f"blocks.{i}.attn.{TABLE}" for i in range(depth)]
             extra = dict.fromkeys(copies, flat[SHARED_TABLE])
             notes = ("every block has a copy of the shared table", *notes)
-    rows = names.rows(parts)
+    rows = names.rows([part for part in parts if names.of(part)])
     extra |= segment_config.counters([rules.first(row[0]) for row in rows])
     if saved.config["model"].get("abs_pos_embed") == "sincos":
         dim = flat[f"{ENCODER}/cls_token"].shape[-1]
@@ -92,12 +92,11 @@ def foreign(saved: Restored, dialect: str, target: pathlib.Path) -> Foreign:
 def _index_buffers(rows, flat, grid: tuple[int, int]) -> dict[str, Array]:
     """relative_position_index beside each table, which old loaders want."""
     index = positions.relative_position_index(grid).astype(np.int64)
-    depth = len(flat[f"{ENCODER}/blocks/attn/qkv"])
-    tables = [name for name, _, _ in rows if isinstance(name, str) and TABLE in name]
+    tables = [row for row in rows if isinstance(row[0], str) and TABLE in row[0]]
     return {
         name.replace("{i}", str(i)).replace(TABLE, INDEX): index
-        for name in tables
-        for i in range(depth if "{i}" in name else 1)
+        for name, ours, _ in tables
+        for i in range(len(flat[ours]) if "{i}" in name else 1)
     }
 
 

@@ -13,10 +13,13 @@ from beit_jax import config as config_lib
 from beit_jax.checkpoints import names
 from beit_jax.checkpoints.foreign import (
     beit,
+    clip,
     discrete_vae,
     dvae,
+    plain_vit,
     relatives,
     rules,
+    vqkd,
     vqvae,
     wrappers,
 )
@@ -24,7 +27,8 @@ from beit_jax.checkpoints.foreign.files import Found
 from beit_jax.checkpoints.foreign.rules import NO_HINTS, Array, Hints, Report
 from beit_jax.checkpoints.steps import Restored
 
-FAMILIES = {"beit": beit, "dvae": dvae, "discrete_vae": discrete_vae, "vqvae": vqvae}
+FAMILIES = {"beit": beit, "vit": plain_vit, "dvae": dvae, "clip": clip}
+FAMILIES |= {"discrete_vae": discrete_vae, "vqvae": vqvae, "vqkd": vqkd}
 OWN = "beit_jax"  # what the metadata of a file with our own names have
 OWN_PARTS = ("config", "card", "position")
 

@@ -17,20 +17,10 @@ class Relative(NamedTuple):
     parts: tuple[str, ...]
 
 
-QKV = "blocks.0.attn.qkv.weight"
-PLAIN_VIT = (
-    "a plain ViT such as MAE's, DeiT's, DINO's or timm's vit_*: not only its queries "
-    "and values have biases"
-)
 # The first that fits is told; what is special comes before what is general.
 RELATIVES = (
-    Relative(
-        "the tokenizer of BEiT v2 (VQ-KD)", ("quantize.embedding", "decode_task_layer")
-    ),
-    Relative("CLIP", ("logit_scale", "visual.")),
-    Relative("CLIP", ("logit_scale", "vision_model.")),
-    Relative("CLIP's image tower", ("visual.class_embedding",)),
-    Relative("CLIP's image tower", ("embeddings.class_embedding",)),
+    Relative("a CLIP with a ResNet", ("logit_scale", "visual.layer1.")),
+    Relative("a SigLIP", ("vision_model.head.attention.",)),
     Relative("Data2Vec's vision network", ("data2vec_vision.",)),
     Relative("BEiT-3", ("beit3.",)),
     Relative("SAM's image encoder", ("blocks.0.attn.rel_pos_h",)),
@@ -44,17 +34,6 @@ RELATIVES = (
     Relative("a network with rotary positions (EVA-02)", ("rope.",)),
     Relative("a network with gated MLPs (EVA-02)", ("blocks.0.mlp.fc1_g.",)),
     Relative("a network with gated MLPs (EVA-02)", ("blocks.0.mlp.w12.",)),
-    Relative("an MAE with its decoder", ("decoder_embed.", QKV)),
-    Relative("an MAE with its decoder, of transformers", ("decoder.decoder_embed.",)),
-    Relative(f"{PLAIN_VIT} (qkv.bias)", ("cls_token", "blocks.0.attn.qkv.bias")),
-    Relative(
-        f"{PLAIN_VIT} (key.bias)",
-        ("embeddings.cls_token", "layer.0.attention.attention.key.bias"),
-    ),
-    Relative(
-        f"{PLAIN_VIT} (k_proj.bias)",
-        ("embeddings.cls_token", "layers.0.attention.k_proj.bias"),
-    ),
 )
 
 

@@ -122,17 +122,13 @@ def read(
       ValueError: names that the table lacks, or that the state dict does.
     """
     rows = list(rows)
-    depth = _depth(rows, state)
-    wanted = [
-        name
-        for theirs, _, _ in rows
-        for names in _layers(theirs, depth)
-        for name in names
-    ]
+    depths = _depths(rows, state)
+    layers = {row[0]: _layers(row[0], depths.get(_start(row[0]), 1)) for row in rows}
+    wanted = [name for each in layers.values() for names in each for name in names]
     report = _match(wanted, state, ignorable, allow, "the state dict")
     flat = {}
     for theirs, ours, op in rows:
-        made = _stacked(state, _layers(theirs, depth), op)
+        made = _stacked(state, layers[theirs], op)
         flat[ours] = made if _is_stack(theirs) else made[0]
     return nest(flat), report
 
@@ -144,6 +140,8 @@ def write(
     allow: Iterable[str] = (),
 ) -> tuple[dict[str, Array], Report]:
     """A state dict from our leaves by path, as `weights.flatten` gives them.
+
+    Several rows may write one array, each its part of it and zeros elsewhere.
 
     Args:
       ignorable, allow: as in `read`, patterns of our paths.
@@ -162,8 +160,15 @@ def write(
             parts = op.write(x)
             parts = parts if isinstance(parts, tuple) else (parts,)
             for name, part in zip(names, parts, strict=True):
-                state[name] = np.ascontiguousarray(part)
+                part = np.ascontiguousarray(part)
+                state[name] = _joined(state[name], part) if name in state else part
     return state, report
+
+
+def _joined(one: Array, other: Array) -> Array:
+    """Of two arrays that are zero where the other is not; -0.0 stays what it is."""
+    bits = np.bitwise_or(one.view(np.uint8), other.view(np.uint8))
+    return bits.view(one.dtype)
 
 
 def _match(
@@ -227,16 +232,21 @@ def _layers(theirs: str | tuple[str, ...], depth: int) -> list[tuple[str, ...]]:
     return [tuple(name.replace("{i}", str(i)) for name in names) for i in range(count)]
 
 
-def _depth(rows: Iterable[Row], state: Iterable[str]) -> int:
-    """How many layers the names tell of; 0 if the table has none."""
-    starts = {first(row[0]).partition("{i}")[0] for row in rows if _is_stack(row[0])}
-    found = [
-        re.match(r"\d+", name.removeprefix(start))
-        for start in starts
-        for name in state
-        if name.startswith(start)
-    ]
-    return 1 + max((int(match[0]) for match in found if match), default=-1)
+def _start(theirs: str | tuple[str, ...]) -> str:
+    """What is before the number of the layer: rows that share it, share that."""
+    return first(theirs).partition("{i}")[0]
+
+
+def _depths(rows: Iterable[Row], state: Iterable[str]) -> dict[str, int]:
+    """How many layers the names tell of, of each stack by its `_start`."""
+    starts = {_start(row[0]) for row in rows if _is_stack(row[0])}
+
+    def depth(start: str) -> int:
+        ours = (name for name in state if name.startswith(start))
+        found = [re.match(r"\d+", name.removeprefix(start)) for name in ours]
+        return 1 + max((int(match[0]) for match in found if match), default=-1)
+
+    return {start: depth(start) for start in starts}
 
 
 def _stacked(

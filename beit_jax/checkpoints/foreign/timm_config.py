@@ -12,11 +12,11 @@ from beit_jax.checkpoints.foreign.processor_fields import three
 from beit_jax.checkpoints.foreign.rules import Array, pair
 from beit_jax.checkpoints.steps import Restored
 from beit_jax.models.pixels import PIXEL_SPACES
-from beit_jax.models.vit import released_layer_scale
+from beit_jax.models.presets import released_layer_scale
 
 FILE = "config.json"
 # timm's networks that compute as BEiT does: EVA's first is a BEiT without a table.
-FAMILIES = ("beit", "eva_giant_")
+FAMILIES = ("beit", "eva_giant_", "vit_", "deit_")
 NORM_EPS = 1e-6  # of timm's LayerNorms, which no argument changes
 FILTERS = {name: name for name in ("lanczos", "bilinear", "bicubic")} | {"box": "area"}
 # Of timm's pretrained_cfg.

@@ -22,6 +22,7 @@ from tests.parity.conversions import CROPPING, checkpoint
 from tests.parity.conversions import hints as told
 
 ORACLES = ("mim_v1", "mim_v1_abs", "finetune_v1", "finetune_v1_cls", "timm_beit")
+ORACLES += ("beit2_pretrain", "beit2_pretrain_unshared")
 HF_ORACLES = ("hf_mim", "hf_cls")
 BEIT = [name for name, case in CASES.items() if not case.kind.startswith("dvae")]
 # transformers gives biases of 0 to a network that has none.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from beit_jax.checkpoints import read
-from beit_jax.checkpoints.foreign import beit, files, relatives
+from beit_jax.checkpoints.foreign import beit, files, plain_vit, relatives
 from beit_jax.checkpoints.foreign.rules import Hints
 from tests.checkpoints.foreign.test_families import CLASSIFIER, PLAIN, written
 
@@ -17,15 +17,10 @@ def official(tmp_path, saved=PLAIN) -> dict:
     return dict(files.read(written(tmp_path, "official", saved)).state)
 
 
-def plain_vit(state: dict) -> dict:
+def with_key_biases(state: dict) -> dict:
     """As timm and MAE have it: one bias for queries, keys and values."""
     made = {k: x for k, x in state.items() if not k.endswith(("q_bias", "v_bias"))}
     return made | {f"blocks.{i}.attn.qkv.bias": np.zeros(96, "f4") for i in (0, 1)}
-
-
-def with_decoder(state: dict) -> dict:
-    made = {k: x for k, x in plain_vit(state).items() if not k.startswith("head")}
-    return made | {"decoder_embed.weight": ONE, "decoder_blocks.0.norm1.weight": ONE}
 
 
 def gated(state: dict) -> dict:
@@ -36,25 +31,21 @@ def gated(state: dict) -> dict:
 
 
 NEAR = {  # those that have BEiT's names, made of one
-    "MAE": (with_decoder, "an MAE with its decoder"),
-    "ViT": (plain_vit, r"a plain ViT such as MAE's, .*\(qkv.bias\)"),
     "DINOv3": (lambda s: s | {"reg_token": ONE}, "a ViT with registers"),
-    "DeiT": (lambda s: plain_vit(s) | {"dist_token": ONE}, "a distillation token"),
+    "DeiT": (
+        lambda s: with_key_biases(s) | {"dist_token": ONE},
+        "a distillation token",
+    ),
     "EVA-02": (gated, "gated MLPs"),
     "wrapped": (
-        lambda s: {f"module.{k}": x for k, x in plain_vit(s).items()},
-        "a plain ViT",
+        lambda s: {f"module.{k}": x for k, x in (s | {"reg_token": ONE}).items()},
+        "a ViT with registers",
     ),
 }
 FAR = {  # those of other names: some that only they have
     "a Swin": ["layers.0.blocks.0.attn.qkv.weight", "patch_embed.proj.weight"],
-    "the tokenizer of BEiT v2": [
-        "encoder.cls_token",
-        "quantize.embedding.weight",
-        "decode_task_layer.0.weight",
-    ],
-    "CLIP": ["logit_scale", "visual.conv1.weight"],
-    "CLIP's image tower": ["vision_model.embeddings.class_embedding"],
+    "a CLIP with a ResNet": ["logit_scale", "visual.layer1.0.conv1.weight"],
+    "a SigLIP": ["vision_model.head.attention.in_proj_weight"],
     "Data2Vec": ["data2vec_vision.embeddings.cls_token"],
     "SAM's": ["image_encoder.blocks.0.attn.rel_pos_h"],
     "rotary positions (EVA-02)": ["cls_token", "blocks.0.attn.q_proj.weight"],
@@ -83,12 +74,11 @@ def test_a_plain_vit_of_transformers_is_not_taken_for_a_beit(version_5, tmp_path
     """Without a head and a config it has just BEiT's names, and biases of keys."""
     found = files.read(written(tmp_path, "hf", PLAIN))
     state = {k.removeprefix("beit."): x for k, x in found.state.items()}
-    assert beit.recognise(state) == "hf"
+    assert beit.recognise(state) == "hf" and plain_vit.recognise(state) == ""
     key = "encoder.layer.{}.attention.attention.key.bias"
     key = "layers.{}.attention.k_proj.bias" if version_5 else key
     state |= {key.format(i): np.zeros(32, np.float32) for i in (0, 1)}
-    assert beit.recognise(state) == ""
-    assert "a plain ViT" in relatives.looks_like(state)
+    assert beit.recognise(state) == "" and plain_vit.recognise(state) == "hf"
 
 
 def test_what_has_no_positions_must_be_called_a_beit_by_the_user(tmp_path):

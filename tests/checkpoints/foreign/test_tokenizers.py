@@ -4,6 +4,7 @@ import functools
 import json
 import pathlib
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from beit_jax.checkpoints.foreign import discrete_vae, families, files, rules
 from beit_jax.checkpoints.foreign.rules import Hints
 from beit_jax.checkpoints.names import flatten
 from beit_jax.checkpoints.steps import Restored
+from tests import tiny
 from tests.models import official
 from tests.tasks import runs
 
@@ -22,6 +24,9 @@ DVAE = {"name": "dvae", "vocab": 5, "n_hid": 4, "pixels": "dalle"}
 CUSTOMIZED = {"name": "discrete_vae", "vocab": 5, "code_dim": 3, "hidden": 4}
 VQVAE = {"name": "vqvae", "vocab": 5, "code_dim": 3, "network": "convolutions"}
 VQVAE |= {"width": 8, "res_hidden": 2, "pixels": "centred"}
+# Theirs has no decoder of pixels, and 64 features a head.
+VQKD = {"name": "vqkd"} | tiny.VQKD | {"heads": 1, "decoder_heads": 1}
+VQKD |= {"pixel_blocks": 0, "depth": 2, "decoder_dim": 8, "patch_size": 8}
 MODELS = {
     "dvae": DVAE | {"n_init": 6, "blocks_per_group": 2, "patch_size": 8},
     "dvae, a decoder of one width": DVAE
@@ -30,7 +35,13 @@ MODELS = {
     "discrete_vae, deep": CUSTOMIZED | {"patch_size": 2, "res_blocks": 2},
     "discrete_vae, plain": CUSTOMIZED | {"patch_size": 4, "res_blocks": 0},
     "vqvae": VQVAE | {"res_blocks": 2, "restart_below": 0.0},
+    "vqkd": VQKD,
     "vqvae, plain": VQVAE | {"res_blocks": 0, "res_hidden": 0},
+}
+
+OBJECTIVES = {
+    "discrete_vae": {"likelihood": "mse"},
+    "vqkd": {"teacher": tiny.TEACHER},
 }
 
 
@@ -38,7 +49,7 @@ MODELS = {
 def checkpoint(name: str) -> Restored:
     """One of MODELS with random weights."""
     model = MODELS[name]
-    objective = {"likelihood": "mse"} if model["name"] == "discrete_vae" else {}
+    objective = OBJECTIVES.get(model["name"], {})
     config = config_lib.new(
         epochs=0.0,
         task={"name": "tokenizer", "objective": objective},
@@ -60,7 +71,7 @@ def state_of(saved: Restored, dialect: str = "official") -> dict[str, np.ndarray
     made = families.FAMILIES[saved.config["model"]["name"]].foreign(
         saved, dialect, pathlib.Path("x")
     )
-    return rules.write(made.rows, flat(saved), made.ignorable)[0]
+    return rules.write(made.rows, flat(saved), made.ignorable)[0] | made.extra
 
 
 def read(state, hints=rules.NO_HINTS, path="tokenizer.pth"):
@@ -91,7 +102,8 @@ def test_what_is_read_fits_the_task_that_its_config_tells_of(name):
     again, _ = read(state_of(checkpoint(name)))
     config = config_lib.from_dict(again.config)
     task = tasks.build(config)
-    made = jax.eval_shape(task.init, jax.random.key(0), runs.batch(task, 1))
+    init = jax.eval_shape(task.init, jax.random.key(0), runs.batch(task, 1))
+    made = nn.unbox(init)
     shapes = flatten({"params": made["params"], **made["model_state"]})
     assert {k: (v.shape, v.dtype) for k, v in flat(again).items()} == {
         k: (v.shape, v.dtype) for k, v in shapes.items()
@@ -128,6 +140,13 @@ def test_pixels_that_a_reader_would_not_expect_are_told(name):
         ("vqvae", "encoder._blocks.conv_3.weight", "lacks encoder._blocks.conv_3"),
         ("vqvae", "pre_vq_conv.bias", "lacks pre_vq_conv.bias"),
         ("vqvae", "vq_vae.codebook.weight", "of no network known here"),
+        ("vqkd", "decoder.pos_embed", "lacks decoder.pos_embed"),
+        (
+            "vqkd",
+            "encoder.blocks.1.mlp.fc1.bias",
+            "lacks encoder.blocks.1.mlp.fc1.bias",
+        ),
+        ("vqkd", "decode_task_layer.0.weight", "of no network known here"),
     ],
 )
 def test_half_a_state_dict_is_refused_by_name(name, missing, words):
@@ -144,7 +163,7 @@ def test_more_than_the_network_is_refused_by_name(name):
         read(state)
 
 
-@pytest.mark.parametrize("oracle", ["dvae", "discrete_vae"])
+@pytest.mark.parametrize("oracle", ["dvae", "discrete_vae", "vqkd"])
 def test_official_weights_survive_the_way_here_and_back(oracle):
     state = official.group(official.load(oracle)[0], "param")
     assert_equal(state_of(read(state)[0]), state)
