@@ -188,8 +188,8 @@ a head: TRAIN task.head.name=mlp
   78 no 'mlp' .* linear
 a pool: TRAIN task.pool=max
   78 pool='max' must be one of
-a target: PRETRAIN task.target.name=hog
-  78 no 'hog' .*pixels
+a target: PRETRAIN task.target.name=edges
+  78 no 'edges' .*pixels
 a mask: PRETRAIN data.mask.name=grid
   78 no 'grid' .*random
 an optimizer: TRAIN optim.name=adam
@@ -365,7 +365,7 @@ a recipe that gives nothing: RECIPE ROOT/empty.py
   78 no function get_config
 a recipe without a return: RECIPE ROOT/none.py
   78 get_config.arg. must return a config, not None
-a variant: RECIPE configs/digits_tokenizer.py:tny
+a variant: RECIPE configs/cifar10_tokenizer.py:tny
   78 recipe argument 'tny' is unknown; it can be tiny
 a variant of several: RECIPE beit_pretrain:plane
   78 recipe argument 'plane' is unknown; .* did you mean 'plain'

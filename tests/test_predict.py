@@ -235,7 +235,11 @@ def test_a_task_gives_its_outputs_in_their_forms(name):
     task, params, ctx, batch = runs.start(runs.config(name))
     if not task.outputs:
         pytest.skip(f"{name} gives nothing for new images")
-    batch = {key: batch[key] for key in (*predictions.INPUTS, "weight") if key in batch}
+    batch = {
+        key: batch[key]
+        for key in (*predictions.INPUTS, "frame", "weight")
+        if key in batch
+    }
     for what in task.outputs:
         method = functools.partial(task.predict, what)
         made = jax.eval_shape(method, params, batch, ctx)

@@ -37,7 +37,7 @@ TWINS += ["beit2_tokenizer", "beit2_pretrain", "digits2_tokenizer"]
 TWINS += ["digits2_pretrain"]
 TWINS += ["dalle_dvae", "caltech20_pretrain", "caltech20_finetune", "caltech20_probe"]
 TWINS += ["camvid_tokenizer", "camvid_pretrain", "camvid_segment", "digits_segment"]
-TWINS += ["cityscapes_segment"]
+TWINS += ["cityscapes_segment", "ade20k_segment"]
 TRAINED = [p.stem for p in RECIPES if p.stem not in {*QUICKSTART, *TWINS}]
 PICTURES = {
     "tokenizer": ["reconstruction"],

@@ -54,7 +54,9 @@ SUPERVISED = ("multilabel", "regress")  # as classify, but for the loss
 @pytest.mark.parametrize(
     "task",
     [
-        pytest.param(name, marks=[pytest.mark.slow] * (name in SUPERVISED))
+        pytest.param(
+            name, marks=[pytest.mark.slow] * (name in (*SUPERVISED, "segment"))
+        )
         for name in tiny.TASKS
     ],
 )
@@ -79,7 +81,7 @@ def test_an_interrupted_run_ends_bit_identical(task, tmp_path, before_step):
     parts = {path.split("/")[0] for path in tiny.fingerprint(straight)}
     assert parts >= {"step", "params", "opt_state", "ema"}
     # The codebook, and the running statistics of batch normalisation.
-    assert ("model_state" in parts) == (task in ("tokenizer", "probe"))
+    assert ("model_state" in parts) == (task in ("tokenizer", "probe", "segment"))
 
 
 def test_every_logged_step_is_told_once(tmp_path, before_step):

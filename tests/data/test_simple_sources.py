@@ -21,7 +21,8 @@ def test_images_are_rgb_bytes_and_labels_are_classes(name):
     images, labels = read_all(source)
     assert images.shape[1:] == (16, 16, 3) and images.dtype == np.uint8
     assert set(labels) == set(range(len(source.info.class_names)))
-    assert not any(source.read(0)[2:])
+    record = source.read(0)
+    assert record.boxes is record.classes is record.masks is None and not record.more
 
 
 @pytest.mark.parametrize("name", ["digits", "synthetic"])

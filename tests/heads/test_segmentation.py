@@ -206,13 +206,12 @@ def test_maps_of_an_image_of_another_shape_have_its_grid(name):
     form = {"rel_pos_bias": "per_block", "final_norm": False, "taps": (0, 1, 2, 3)}
     encoder = Encoder((4, 4), **sizes, **form)
     net = network.Network(encoder, HEADS[name](5, 8))
-    start = jax.jit(functools.partial(network.start, net))
-    variables = nn.unbox(start(jax.random.key(0), jnp.ones((1, 32, 32, 3))))
-    apply = jax.jit(functools.partial(network.apply, net))
-    maps, _ = apply(variables, jnp.ones((2, 24, 48, 3)))
+    start = functools.partial(network.start, net)
+    variables = jax.eval_shape(start, jax.random.key(0), jnp.ones((1, 32, 32, 3)))
+    apply = functools.partial(network.apply, net)
+    maps, _ = jax.eval_shape(apply, nn.unbox(variables), jnp.ones((2, 24, 48, 3)))
     finer = 16 if name == "setr_pup" else 4
     assert maps.logits.shape == (2, 3 * finer, 6 * finer, 5)
-    assert np.isfinite(maps.logits).all()
 
 
 def test_dropout_drops_whole_features_of_an_image():

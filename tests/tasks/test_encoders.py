@@ -265,7 +265,8 @@ def test_layers_are_those_of_the_encoder_and_a_head_is_above_them(decoding):
     )
     task, params, _, _ = runs.start(decoding)
     made = task.layers(params)
-    assert made["blocks"] == 3 and made["encoder"]["cls_token"] == 0
+    assert made["blocks"].ravel().tolist() == [3] * 3  # a number for each, one layer
+    assert made["encoder"]["cls_token"] == 0
     assert made["encoder"]["blocks"]["norm1"]["scale"].ravel().tolist() == [1, 2]
 
 
