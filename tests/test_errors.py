@@ -365,7 +365,7 @@ a recipe that gives nothing: RECIPE ROOT/empty.py
   78 no function get_config
 a recipe without a return: RECIPE ROOT/none.py
   78 get_config.arg. must return a config, not None
-a variant: RECIPE configs/cifar10_tokenizer.py:tny
+a variant: RECIPE configs/digits_probe.py:tny
   78 recipe argument 'tny' is unknown; it can be tiny
 a variant of several: RECIPE beit_pretrain:plane
   78 recipe argument 'plane' is unknown; .* did you mean 'plain'

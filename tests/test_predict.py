@@ -227,6 +227,7 @@ FORMS_OF = {
     "numbers": ("numbers", (4, 2), np.float32),
     "tokens": ("tokens", (4, 4, 4), np.int32),
     "reconstruction": ("picture", (4, 32, 96, 3), np.uint8),
+    "segments": ("segments", (4, 32, 32), np.uint16),
 }
 
 
