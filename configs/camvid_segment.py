@@ -6,8 +6,8 @@ From scratch: --config.init_from= ; another head: `…_segment.py:setr_pup`.
 data/camvid has images/, masks/ and the lists train.txt, val.txt, test.txt.
 Source: BEiT's UPerNet (four taps, auxiliary head, layer decay), narrow, on frames at
 192x256 px, measured on labels of 360x480.
-Result: mIoU 29.7 % on the test split, 74.6 % of its pixels; from scratch 29.3 and 74.1 %
-(one seed; docs/segmentation.md).
+Result: mIoU 29.7 % on the test split, 74.6 % of its pixels; from scratch 29.3 and
+74.1 % (one seed; docs/segmentation.md).
 """
 
 from beit_jax import config as c
