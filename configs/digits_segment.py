@@ -8,7 +8,8 @@ python -m beit_jax.train --config configs/digits_segment.py \
     --workdir runs/scenes/segment
 From scratch: --config.init_from= ; fewer scenes: --config.data.source.num_examples=N
 Source: BEiT's UPerNet (four taps, auxiliary head), narrow, for minutes on two cores.
-Result: none yet; of its scenes the tokenizer reaches 18.7 dB, all 64 codes in use.
+Result: from scratch 400 steps tell background alone (mIoU 8.2 %, three seeds): too few,
+--config.steps=N gives more. The tokenizer reaches 18.7 dB, all 64 codes in use.
 """
 
 from beit_jax import config as c
