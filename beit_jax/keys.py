@@ -70,7 +70,8 @@ def tables() -> Iterator[tuple[str, str, list[Key]]]:
     one.insert(0, Key("prefix", "str", NO_DEFAULT, prefix))
     yield "### `optim.groups.NAME`", "Parameters with settings of their own.", one
     yield "### `evals.NAME`", _first(evaluator.split), _of(evaluator.split)
-    for key, kind in tasks.SETTINGS.items():
+    shared = {f"{key}.NAME": part for key, (_, part) in tasks.SEVERAL.items()}
+    for key, kind in (tasks.SETTINGS | shared).items():
         yield f"### `task.{key}`", _first(kind), _of(kind)
     for path, table in sections().items():
         for name, factory in table.entries.items():
@@ -85,7 +86,7 @@ def sections() -> dict[str, Table]:
     networks = whole.BACKBONE.entries | whole.TOKENIZER.entries
     pairs = [("task", whole.TASK)]
     pairs += [(f"task.{key}", table) for key, table in tasks.SECTIONS.items()]
-    pairs += [(f"task.{key}.NAME", table) for key, table in tasks.SEVERAL.items()]
+    pairs += [(f"task.{key}.NAME", table) for key, (table, _) in tasks.SEVERAL.items()]
     given = {*whole.BACKBONE.given, *whole.TOKENIZER.given}
     pairs += [("model", Table(networks, given))]
     pairs += [(f"data.{key}", whole.SOURCE) for key in ("source", "eval_source")]

@@ -89,6 +89,13 @@ def settings(factory: Callable, given: Collection[str] = ()) -> dict[str, Any]:
     return {k: p.default for k, p in takes.items() if k not in {*given, *LINEN}}
 
 
+def demand(where: str, rules: Mapping[str, bool]) -> None:
+    """Raises ValueError for the first rule that does not hold, behind `where`."""
+    for rule, holds in rules.items():
+        if not holds:
+            raise ValueError(f"{where} {rule}")
+
+
 def completed(section: Mapping[str, Any], table: Table) -> dict[str, Any]:
     """The section with all settings that it leaves to their defaults.
 

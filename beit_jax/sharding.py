@@ -154,6 +154,17 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
     }
 
 
+def parts(batch: Mapping[str, jax.Array], count: int) -> dict[str, jax.Array]:
+    """Arrays (B, ...) -> (count, B / count, ...), to go through one after another.
+
+    Every device keeps its own examples: part i has rows i, i + count, ...
+    """
+    return {
+        name: value.reshape(-1, count, *value.shape[1:]).swapaxes(0, 1)
+        for name, value in batch.items()
+    }
+
+
 def row_order(size: int, mesh: Mesh) -> np.ndarray:
     """(size,) which of all hosts' rows each row of a global batch is.
 

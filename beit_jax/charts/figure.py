@@ -7,6 +7,7 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import ImageFont
 
 from beit_jax.text import escaped
 
@@ -24,6 +25,11 @@ def label(name: str, letters: int) -> str:
     """`name`, cut to so many letters; those that the font lacks by their codes."""
     short = name if len(name) <= letters else name[: letters - 1] + "…"
     return "".join(char if _is_drawn(char) else escaped(char) for char in short)
+
+
+def letters(size: int) -> ImageFont.FreeTypeFont:
+    """The font of pictures without Matplotlib, so many pixels high."""
+    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
 
 
 @functools.cache

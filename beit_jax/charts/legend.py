@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import font_manager
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from beit_jax.charts.figure import label
+from beit_jax.charts.figure import label, letters
 
 _LETTER, _LINE, _EDGE = 12, 18, 6  # pixels: of a letter, from line to line, around
 COLUMN, _LETTERS = 168, 18  # pixels and letters that a name may take
@@ -30,7 +29,7 @@ def draw(names: Sequence[str], colours: np.ndarray, width: int) -> np.ndarray:
     lines = -(-len(names) // columns)
     strip = Image.new("RGB", (width, 2 * _EDGE + _LINE * lines), "white")
     pen = ImageDraw.Draw(strip)
-    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), _LETTER)
+    font = letters(_LETTER)
     for number, (name, colour) in enumerate(zip(names, colours, strict=True)):
         line, column = divmod(number, columns)
         x, y = _EDGE + column * COLUMN, _EDGE + line * _LINE

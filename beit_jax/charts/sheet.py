@@ -4,10 +4,9 @@ import textwrap
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import font_manager
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from beit_jax.charts.figure import label
+from beit_jax.charts.figure import label, letters
 
 _SMALLEST = 128  # pixels of a row: tiny images are enlarged
 _LETTER, _LINE, _EDGE = 11, 14, 6  # pixels: of a letter, from line to line, around
@@ -25,7 +24,7 @@ def draw(
       names: of the rows, beside them; B of them or none.
     """
     picture = _enlarged(rows)
-    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), _LETTER)
+    font = letters(_LETTER)
     cell = picture.width // max(len(columns), 1)
     margin = _LINE * 7 if names else 0  # for names
     heads = [_wrapped(head, cell) for head in columns]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from beit_jax import lookup
 from beit_jax.data.frame import Frame
 from beit_jax.data.ops.geometry import Size
 
@@ -34,6 +35,4 @@ class Framing:
 
 def demand(name: str, rules: Mapping[str, bool]) -> None:
     """Raises ValueError for the first rule that does not hold."""
-    for rule, holds in rules.items():
-        if not holds:
-            raise ValueError(f"frame {name!r} must have {rule}")
+    lookup.demand(f"frame {name!r} must have", rules)

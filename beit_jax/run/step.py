@@ -135,11 +135,7 @@ def accumulated(
         total = jax.tree.map(lambda t, g: t + weight * g, total, grads)
         return (total, aux.model_state), aux.metrics
 
-    # Every device keeps its own examples: part i takes rows i, i + parts, ...
-    split = {
-        name: value.reshape(-1, parts, *value.shape[1:]).swapaxes(0, 1)
-        for name, value in batch.items()
-    }
+    split = sharding.parts(batch, parts)
     zeros = jax.tree.map(jnp.zeros_like, params)
     (total, model_state), metrics = jax.lax.scan(
         one, (zeros, ctx.model_state), (jnp.arange(parts), split)

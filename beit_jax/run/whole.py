@@ -75,11 +75,11 @@ def _below(task: Section, model: Section, kind: type[Task]) -> dict[str, Any]:
         if key in section:
             named = {"name": usual[path]} if path in usual else {}
             section[key] = completed(named | dict(section[key]), table)
-    for key, table in tasks.SEVERAL.items():
+    for key, (table, part) in tasks.SEVERAL.items():
         if key in made:
             made[key] = {
-                name: completed({"name": name, "weight": 1.0} | dict(section), table)
-                for name, section in dict(made[key]).items()
+                name: completed({"name": name} | settings(part) | dict(one), table)
+                for name, one in dict(made[key]).items()
             }
     for key, kind in tasks.SETTINGS.items():
         if key in made:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from beit_jax.lookup import build
 from beit_jax.ranges import Length, Positive
-from beit_jax.targets.teachers import TEACHERS, cosine_distance
+from beit_jax.targets import distances
+from beit_jax.targets.teachers import TEACHERS
 
 Array = jax.Array
 Tree = Any
@@ -78,22 +79,8 @@ class Features:
         return jnp.round(255 * picture).astype(jnp.uint8)
 
 
-def _cosine(predicted: Array, wanted: Array, beta: float) -> Array:
-    return cosine_distance(predicted, wanted)
-
-
-def _smooth_l1(predicted: Array, wanted: Array, beta: float) -> Array:
-    error = jnp.abs(predicted - wanted)
-    near = 0.5 * jnp.square(error) / beta
-    return jnp.mean(jnp.where(error < beta, near, error - 0.5 * beta), axis=-1)
-
-
-def _mse(predicted: Array, wanted: Array, beta: float) -> Array:
-    return jnp.mean(jnp.square(predicted - wanted), axis=-1)
-
-
 LOSSES: dict[str, Callable[[Array, Array, float], Array]] = {
-    "cosine": _cosine,
-    "smooth_l1": _smooth_l1,
-    "mse": _mse,
+    "cosine": lambda predicted, wanted, beta: distances.cosine(predicted, wanted),
+    "smooth_l1": distances.smooth_l1,
+    "mse": lambda predicted, wanted, beta: distances.mse(predicted, wanted),
 }

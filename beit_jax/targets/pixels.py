@@ -9,11 +9,12 @@ from beit_jax.lookup import lookup
 from beit_jax.models.patches import joined
 from beit_jax.models.pixels import PIXEL_SPACES
 from beit_jax.ranges import Length
+from beit_jax.targets import distances
 
 Array = jax.Array
 Tree = Any
 
-LOSSES = {"mse": jnp.square, "l1": jnp.abs}
+LOSSES = {"mse": distances.mse, "l1": distances.l1}
 
 
 class Pixels:
@@ -49,7 +50,7 @@ class Pixels:
         self.image_size = (grid[0] * patch_size, grid[1] * patch_size)
         self._space = lookup(PIXEL_SPACES, pixels, "task.target.pixels")
         self._normalize = normalize
-        self._penalty = LOSSES[loss]
+        self._distance = LOSSES[loss]
 
     def __call__(self, frozen: Tree, image: Array) -> Array:
         patches = self._patches(image)
@@ -59,7 +60,7 @@ class Pixels:
         return (patches - mean) / deviation
 
     def loss(self, predicted: Array, wanted: Array) -> Array:
-        return jnp.mean(self._penalty(predicted - wanted), axis=-1)
+        return self._distance(predicted, wanted)
 
     def best(self, predicted: Array) -> Array:
         return predicted

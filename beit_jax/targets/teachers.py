@@ -109,16 +109,6 @@ class EncoderTeacher:
         return jnp.clip(resized, 0, 255)
 
 
-def cosine_distance(told: Array, wanted: Array) -> Array:
-    """(..., D) each -> (...), 1 less their cosine."""
-    return 1 - jnp.sum(_unit(told) * _unit(wanted), axis=-1)
-
-
-def _unit(x: Array) -> Array:
-    square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.maximum(square, 1e-16))
-
-
 def _trained(
     network: Frozen, untrained: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, bool]]:

@@ -46,10 +46,10 @@ SECTIONS = {
     "objective": Table(OBJECTIVES, ("model", "space", "grid")),
     "objective.teacher": TEACHER,
 }
-# Those that have sections by these names in them, any number of them.
-SEVERAL = {"losses": Table(PIXEL_LOSSES)}
+# Those that have sections in them, any number: what they name, what all of them have.
+SEVERAL = {"losses": (Table(PIXEL_LOSSES), part)}
 # And those that have settings alone.
-SETTINGS = {"inference": Inference, "losses.NAME": part}
+SETTINGS = {"inference": Inference}
 
 
 def build(config: ConfigDict) -> base.Task:

@@ -155,6 +155,19 @@ class EncoderTask(base.Defaults):
         head = jax.tree_util.tree_map_with_path(number, params)
         return head | {"encoder": encoder}
 
+    def train_loss(
+        self, params: Tree, batch: base.Batch, ctx: base.Context
+    ) -> tuple[Array, base.Aux]:
+        sums, model_state = self._sums(params, batch, ctx)
+        loss, weight = sums["loss"]
+        return loss / jnp.maximum(weight, 1e-9), base.Aux(sums, model_state)
+
+    def _sums(
+        self, params: Tree, batch: base.Batch, ctx: base.Context
+    ) -> tuple[base.Sums, Tree]:
+        """What to log of a batch, "loss" among it, and other collections after it."""
+        raise NotImplementedError
+
     def _apply(
         self,
         params: Tree,

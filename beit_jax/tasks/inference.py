@@ -24,9 +24,13 @@ Size = tuple[int, int]
 Logits = Callable[[Array], Array]  # images (N, h, w, 3) in [0, 255] -> (N, h', w', C)
 
 ROWS = 64  # of an image that are resized together
-MODES = ("whole", "slide")
-AVERAGES = ("probabilities", "logits")
-MAPS = ("linear", "nearest")
+# Settings that are one word of these.
+CHOICES = {
+    "mode": ("whole", "slide"),
+    "average": ("probabilities", "logits"),
+    "map": ("linear", "nearest"),
+    "filter": ("area", "linear"),
+}
 
 
 class Inference(NamedTuple):
@@ -52,28 +56,15 @@ class Inference(NamedTuple):
     filter: str = "area"  # how images are resized: "area", as in training, or "linear"
     windows: Length = 8  # of an image that the network sees together
 
-    @classmethod
-    def from_config(cls, section: Mapping[str, Any], size: Size, patch: int):
-        """What looks at images with a network made for `size` and such patches.
-
-        Raises:
-          ValueError: settings that do not fit.
-        """
-        settings = lookup.call(cls, dict(section), "config.task.inference")
-        settings._check(size)
-        return Seeing(settings, size, patch)
-
-    def _check(self, size: Size) -> None:
+    def check(self, size: Size) -> None:
+        """Raises ValueError for settings that do not fit a network made for `size`."""
         square = size[0] == size[1]
         rules = {
-            f"mode={self.mode!r} must be one of {MODES}": self.mode in MODES,
-            f"average={self.average!r} must be one of {AVERAGES}": (
-                self.average in AVERAGES
-            ),
-            f"map={self.map!r} must be one of {MAPS}": self.map in MAPS,
-            f"filter={self.filter!r} must be one of ('area', 'linear')": (
-                self.filter in ("area", "linear")
-            ),
+            f"{name}={getattr(self, name)!r} must be one of {words}": (
+                getattr(self, name) in words
+            )
+            for name, words in CHOICES.items()
+        } | {
             f"room={self.room} must be two lengths in pixels": _are_lengths(self.room),
             f"stride={self.stride} must be (), or two lengths in pixels": (
                 self.stride == () or _are_lengths(self.stride)
@@ -87,9 +78,7 @@ class Inference(NamedTuple):
                 self.long >= self.short
             ),
         }
-        for rule, holds in rules.items():
-            if not holds:
-                raise ValueError(f"config.task.inference: {rule}")
+        lookup.demand("config.task.inference:", rules)
 
 
 class View(NamedTuple):
@@ -273,6 +262,17 @@ class Seeing:
         if self._is.average == "logits":
             return jax.nn.log_softmax(sum(logits) / len(logits))
         return mean_of_logs([jax.nn.log_softmax(each) for each in logits])
+
+
+def build(section: Mapping[str, Any], size: Size, patch: int) -> Seeing:
+    """What sees images with a network made for `size` and such patches.
+
+    Raises:
+      ValueError: settings that do not fit.
+    """
+    settings = lookup.call(Inference, dict(section), "config.task.inference")
+    settings.check(size)
+    return Seeing(settings, size, patch)
 
 
 def _are_lengths(value: tuple) -> bool:

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Annotated
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from beit_jax.ranges import Part, Positive, Range, Share
+from beit_jax.targets import distances
 
 Array = jax.Array
 Loss = Callable[..., Array]
@@ -76,12 +76,12 @@ def _each_class(logits: Array, wanted: Array, positive: Array | float) -> Array:
 
 def _mse() -> Loss:
     """The mean of the squares."""
-    return lambda found, wanted: jnp.mean(jnp.square(found - wanted), axis=1)
+    return distances.mse
 
 
 def _l1() -> Loss:
     """The mean of the distances."""
-    return lambda found, wanted: jnp.mean(jnp.abs(found - wanted), axis=1)
+    return distances.l1
 
 
 def _smooth_l1(beta: Positive = 1.0) -> Loss:
@@ -91,12 +91,7 @@ def _smooth_l1(beta: Positive = 1.0) -> Loss:
       beta: the distance below which it is a square, and beyond which it grows evenly.
     """
 
-    def loss(found: Array, wanted: Array) -> Array:
-        far = jnp.abs(found - wanted)
-        each = jnp.where(far < beta, 0.5 * far**2 / beta, far - 0.5 * beta)
-        return jnp.mean(each, axis=1)
-
-    return loss
+    return lambda found, wanted: distances.smooth_l1(found, wanted, beta)
 
 
 # task.loss.name -> from its settings the loss of an image.

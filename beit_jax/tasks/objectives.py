@@ -14,7 +14,8 @@ from beit_jax.models.pixels import PIXEL_SPACES, PixelSpace
 from beit_jax.models.vqkd import VQKD
 from beit_jax.models.vqvae import VQVAE
 from beit_jax.ranges import Count, Positive, Weight
-from beit_jax.targets.teachers import TEACHERS, cosine_distance
+from beit_jax.targets import distances
+from beit_jax.targets.teachers import TEACHERS
 from beit_jax.tasks.base import Array, Context, Tree
 
 
@@ -216,7 +217,7 @@ class Distillation:
         """(B,) 1 - cosine of the features to the teacher's, over an image's patches."""
         wanted = self._teacher(ctx.frozen["teacher"], self._space.to_255(image))
         told = features.reshape(wanted.shape)
-        return _mean(cosine_distance(told, wanted))
+        return _mean(distances.cosine(told, wanted))
 
 
 def _quantized(

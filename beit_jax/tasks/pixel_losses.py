@@ -82,18 +82,19 @@ def _dice(
     return loss
 
 
-def _dice_of_classes(found, wanted, valid, weight, smooth) -> Array:
-    found = found * valid[..., None]
-    axes = (0, 1, 2)
+def _apart(found, wanted, axes: tuple[int, ...], smooth: float) -> Array:
+    """1 less how much two sets overlap, summed over `axes`."""
     both, either = jnp.sum(found * wanted, axes), jnp.sum(found + wanted, axes)
-    return jnp.mean(1 - (2 * both + smooth) / (either + smooth))
+    return 1 - (2 * both + smooth) / (either + smooth)
+
+
+def _dice_of_classes(found, wanted, valid, weight, smooth) -> Array:
+    return jnp.mean(_apart(found * valid[..., None], wanted, (0, 1, 2), smooth))
 
 
 def _dice_of_images(found, wanted, valid, weight, smooth) -> Array:
-    found = found * valid[..., None]
-    both, either = jnp.sum(found * wanted, (1, 2)), jnp.sum(found + wanted, (1, 2))
-    each = jnp.mean(1 - (2 * both + smooth) / (either + smooth), axis=1)
-    return _mean(each, weight)
+    each = _apart(found * valid[..., None], wanted, (1, 2), smooth)
+    return _mean(jnp.mean(each, axis=1), weight)
 
 
 def _dice_squared(found, wanted, valid, weight, smooth) -> Array:
@@ -104,9 +105,7 @@ def _dice_squared(found, wanted, valid, weight, smooth) -> Array:
 
 
 def _dice_naive(found, wanted, valid, weight, smooth) -> Array:
-    axes = (1, 2, 3)
-    both, either = jnp.sum(found * wanted, axes), jnp.sum(found + wanted, axes)
-    return _mean(1 - (2 * both + smooth) / (either + smooth), weight)
+    return _mean(_apart(found, wanted, (1, 2, 3), smooth), weight)
 
 
 # form -> (probabilities and labels (B, H, W, C), valid, weight, smooth) -> scalar.

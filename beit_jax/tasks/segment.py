@@ -12,8 +12,8 @@ from beit_jax.models.sampling import bilinear
 from beit_jax.palette import palette
 from beit_jax.ranges import Classes, Weight
 from beit_jax.tasks import encoders, map_scores, on_device, pixel_losses
-from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
-from beit_jax.tasks.inference import Inference
+from beit_jax.tasks import inference as inference_lib
+from beit_jax.tasks.base import Array, Batch, Context, Sums, Tree
 from beit_jax.tasks.pixel_losses import IGNORED
 
 TAPS = {"official": 0, "hf": -2}  # convention -> what is added to the blocks' numbers
@@ -63,7 +63,7 @@ class Segment(encoders.EncoderTask):
         )
         self.classes, self._auxiliary = classes, auxiliary_weight
         self._loss = pixel_losses.build(losses or {"cross_entropy": {}})
-        self._seeing = Inference.from_config(inference, size, encoder.patch_size)
+        self._seeing = inference_lib.build(inference, size, encoder.patch_size)
         self.train_spec = {
             "image": jax.ShapeDtypeStruct((*size, 3), jnp.uint8),
             "labels_2d": jax.ShapeDtypeStruct(size, jnp.int32),
@@ -81,27 +81,24 @@ class Segment(encoders.EncoderTask):
         own.eval_frame = ConfigDict({"name": "native"})
         return own
 
-    def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        sums, model_state = self._sums(params, _filled(batch), ctx)
-        loss, weight = sums["loss"]
-        return loss / jnp.maximum(weight, 1e-9), Aux(sums, model_state)
-
     def _sums(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Sums, Tree]:
+        batch = _filled(batch)
         image = self._space.to_float(on_device.pixels(batch, "image"))
         labels, weight = batch["labels_2d"], batch["weight"]
         maps, model_state = self._apply(params, ctx, image, train=True)
 
-        def loss_of(logits: Array) -> tuple[Array, Array]:
-            return self._loss(bilinear(logits, labels.shape[1:]), labels, weight)
-
-        loss, count = loss_of(maps.logits)
-        sums = {"decode_loss": (loss, count)}
-        for number, logits in enumerate(maps.auxiliary, 1):
-            sums[f"auxiliary_loss_{number}"] = loss_of(logits)
-            loss += self._auxiliary * sums[f"auxiliary_loss_{number}"][0]
-        hits = pixel_losses.hits(
-            bilinear(maps.logits, labels.shape[1:]), labels, weight
+        first, *others = (
+            bilinear(logits, labels.shape[1:])
+            for logits in (maps.logits, *maps.auxiliary)
         )
+        loss, count = self._loss(first, labels, weight)
+        sums = {"decode_loss": (loss, count)}
+        for number, logits in enumerate(others, 1):
+            found = sums[f"auxiliary_loss_{number}"] = self._loss(
+                logits, labels, weight
+            )
+            loss += self._auxiliary * found[0]
+        hits = pixel_losses.hits(first, labels, weight)
         return {"loss": (loss, count), **sums, "pixel_accuracy": hits}, model_state
 
     def eval_step(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
@@ -141,7 +138,6 @@ class Segment(encoders.EncoderTask):
 
         -> its arrays with a leading axis: of the images that a device has.
         """
-        ways = sharding.ways()
 
         def logits_of(image: Array) -> Array:
             seen = self._space.to_float(image)
@@ -152,11 +148,9 @@ class Segment(encoders.EncoderTask):
             found = self._seeing(logits_of, part["image"], size, part["labels"])
             return tell(*found, part["labels"])
 
-        parts = {
-            name: batch[name].reshape(ways, -1, *batch[name].shape[1:]).swapaxes(0, 1)
-            for name in ("image", "frame", "labels")
-        }
-        return jax.lax.map(one, parts)
+        seen = {name: batch[name] for name in ("image", "frame", "labels")}
+        count = len(batch["image"]) // sharding.ways()
+        return jax.lax.map(one, sharding.parts(seen, count))
 
     def pictures(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         """image | labels over it | predicted classes over it"""

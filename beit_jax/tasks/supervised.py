@@ -13,7 +13,7 @@ from beit_jax import lookup
 from beit_jax.heads.linear import POOLS
 from beit_jax.models.lora import Lora
 from beit_jax.tasks import encoders, on_device
-from beit_jax.tasks.base import Array, Aux, Batch, Context, Sums, Tree
+from beit_jax.tasks.base import Array, Batch, Context, Tree
 from beit_jax.tasks.losses import LOSSES, Loss
 from beit_jax.tasks.viewing import Viewing
 
@@ -85,14 +85,6 @@ class Supervised(encoders.EncoderTask):
     def _whole(self, params: Tree) -> Tree:
         """Those of the network, with what `lora` adds to them."""
         return self._lora.added(params) if self._lora else params
-
-    def train_loss(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Array, Aux]:
-        sums, model_state = self._sums(params, batch, ctx)
-        loss, weight = sums["loss"]
-        return loss / jnp.maximum(weight, 1e-9), Aux(sums, model_state)
-
-    def _sums(self, params: Tree, batch: Batch, ctx: Context) -> tuple[Sums, Tree]:
-        raise NotImplementedError
 
     def pictures(self, params: Tree, batch: Batch, ctx: Context) -> dict[str, Array]:
         """image | where [CLS] looks in the last block, all heads together"""

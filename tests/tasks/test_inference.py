@@ -104,9 +104,7 @@ def test_scales_and_mirrors_are_averaged_as_recorded(recording):
         ("probabilities", "ms_prob"),
         ("logits", "ms_meanlogit_prob"),
     ):
-        seeing = inference.Inference.from_config(
-            {"average": average, "room": tuple(size)}, crop, 4
-        )
+        seeing = inference.build({"average": average, "room": tuple(size)}, crop, 4)
         logs = seeing._logs(sheets, jnp.arange(size[0]), jnp.array([size]), size[1])
         wanted = arrays[f"out/{name}"].transpose(0, 2, 3, 1)
         assert_agrees(PEER, f"views: {name}", jnp.exp(logs), wanted, 1e-4)
@@ -137,7 +135,7 @@ def seen(image, **settings):
     height, width = image.shape[:2]
     room = np.full((1, 64, 64, 3), 99, np.uint8)
     room[0, :height, :width] = image
-    seeing = inference.Inference.from_config(
+    seeing = inference.build(
         {"room": (64, 64), "filter": "linear", **settings}, (16, 16), 4
     )
     labels = jnp.zeros((1, 64, 64), jnp.int32)
@@ -196,4 +194,4 @@ def test_an_image_of_the_room_and_of_the_network_is_left_as_it_is():
 )
 def test_settings_that_do_not_fit_are_named(settings, told):
     with pytest.raises(ValueError, match=re.escape(told)):
-        inference.Inference.from_config(settings, (16, 16), 4)
+        inference.build(settings, (16, 16), 4)

@@ -1,7 +1,6 @@
 """The BEiT family: which network a state dict is of."""
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ from beit_jax.checkpoints.foreign import (
     beit_task,
     processors,
     relatives,
+    rules,
     segment_config,
     segment_names,
     timm_config,
@@ -193,8 +193,7 @@ def _model(
         raise ValueError(f"{dim} features do not make {heads} heads")
     patch = shapes[f"{ENCODER}/patch_embed/proj/kernel"][-1]
     inside = (name for name in found.state if not name.startswith(ABOVE))
-    blocks = (re.search(r"\b(?:blocks|layers?)\.(\d+)\.", name) for name in inside)
-    depth = 1 + max(int(match[1]) for match in blocks if match)
+    depth = rules.depth(inside, r"\b(?:blocks|layers?)\.(\d+)\.")
     tables = {SHARED_TABLE: "shared", OWN_TABLE: "per_block"}
     table = next((path for path in tables if path in shapes), "")
     scaled = f"{ENCODER}/blocks/gamma_1" in shapes

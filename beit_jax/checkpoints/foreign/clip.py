@@ -26,6 +26,7 @@ from beit_jax.checkpoints.foreign.rules import (
     Row,
     Undecided,
     Understood,
+    depth,
 )
 
 DIALECTS = ()
@@ -187,13 +188,12 @@ def _model(
             f"image and {heads} heads; say --heads"
         )
     layer = "vision_model.encoder.layers" if hf else "visual.transformer.resblocks"
-    numbers = (re.match(rf"{re.escape(layer)}\.(\d+)\.", name) for name in found.state)
     start = layer + (".0.mlp.fc1.weight" if hf else ".0.mlp.c_fc.weight")
     return {
         "image_size": side * patch,
         "patch_size": patch,
         "dim": dim,
-        "depth": 1 + max(int(match[1]) for match in numbers if match),
+        "depth": depth(found.state, rf"^{re.escape(layer)}\.(\d+)\."),
         "heads": heads,
         "mlp_ratio": len(found.state[start]) / dim,
         "abs_pos_embed": "learned",

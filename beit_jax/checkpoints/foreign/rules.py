@@ -63,6 +63,12 @@ class Hints(NamedTuple):
 NO_HINTS = Hints()
 
 
+def depth(names: Iterable[str], pattern: str) -> int:
+    """How many blocks there are, of which `pattern` finds the number in a name."""
+    numbers = (re.search(pattern, name) for name in names)
+    return 1 + max((int(match[1]) for match in numbers if match), default=-1)
+
+
 def pair(size: int | Sequence[int]) -> tuple[int, int]:
     """Height and width of an image_size, which may be the side of a square."""
     return (size, size) if isinstance(size, int) else tuple(size)

@@ -1,7 +1,6 @@
 """VQ-KD, the tokenizer of BEiT v2, as the official code (unilm, beit2) saves it."""
 
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -111,8 +110,7 @@ def _heads(dim: int) -> int:
 
 
 def _blocks(found: Found, vit: str) -> int:
-    numbers = (re.match(rf"{vit}\.blocks\.(\d+)\.", name) for name in found.state)
-    return 1 + max((int(match[1]) for match in numbers if match), default=-1)
+    return rules.depth(found.state, rf"^{vit}\.blocks\.(\d+)\.")
 
 
 def _complete(tree: rules.Tree) -> None:
